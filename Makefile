@@ -1,0 +1,91 @@
+# `make help` lists what there is. Everything is written to .venv/ and .run/ in this folder, and nowhere else.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+RUN := $(CURDIR)/.run
+BIN := $(CURDIR)/.venv/bin
+
+export PYTHONPYCACHEPREFIX := $(RUN)/cache/python
+export UV_CACHE_DIR ?= $(RUN)/cache/uv
+export PIP_CACHE_DIR ?= $(RUN)/cache/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+##@ Start here
+.PHONY: demo
+demo: install ## Load a year of real events, run the Dags through a real scheduler, show what came out
+	$(BIN)/skewless demo
+
+.PHONY: test
+test: install-dev ## Run every test, the whole chain through a real scheduler included
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+		/^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Airflow and MLflow
+.PHONY: up
+up: install ## Start Airflow and MLflow on 127.0.0.1 and keep them running (AIRFLOW_PORT=8080 MLFLOW_PORT=5000)
+	exec $(BIN)/skewless up
+
+.PHONY: down
+down: ## Stop Airflow, MLflow and the embedded PostgreSQL
+	@if [ -x $(BIN)/skewless ]; then $(BIN)/skewless down; fi
+
+##@ Warehouse
+.PHONY: warehouse
+warehouse: install ## Start the embedded PostgreSQL (unless PGHOST is set) and create or upgrade the tables
+	$(BIN)/skewless start-warehouse
+
+.PHONY: warehouse-url
+warehouse-url: ## Print the warehouse's URL: psql "$$(make -s warehouse-url)"
+	@$(BIN)/skewless warehouse-url
+
+.PHONY: psql
+psql: warehouse ## Open a SQL shell on the warehouse
+	@exec $(BIN)/skewless psql
+
+.PHONY: env
+env: ## Print export lines for your shell: eval "$$(make -s env)"
+	@$(BIN)/skewless env
+
+##@ dbt
+.PHONY: manifest
+manifest: install ## Parse the dbt project; the Dags are generated from what it finds
+	@eval "$$($(BIN)/skewless env)"
+	$(BIN)/dbt parse --quiet
+
+##@ Development
+.PHONY: install
+install: .venv/installed ## Create .venv with everything that runs, pinned by hash
+
+.PHONY: install-dev
+install-dev: .venv/installed-dev ## The same with what tests and lint need
+
+.venv/installed: requirements.lock pyproject.toml scripts/install.sh
+	@PYTHON=$(PYTHON) scripts/install.sh requirements.lock
+	touch $@
+
+.venv/installed-dev: requirements-dev.lock pyproject.toml scripts/install.sh
+	@PYTHON=$(PYTHON) scripts/install.sh requirements-dev.lock
+	touch $@ .venv/installed
+
+.PHONY: lint
+lint: install-dev manifest ## ruff, mypy, sqlfluff, dbt parse without deprecations
+	@eval "$$($(BIN)/skewless env)"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/sqlfluff lint dbt_project/models --disable-progress-bar
+
+.PHONY: lock
+lock: ## Resolve the dependencies again, for Python 3.11 to 3.13
+	scripts/lock.sh
+
+.PHONY: clean
+clean: down ## Delete .run/: the embedded warehouse and all that was computed (.venv stays)
+	rm -rf $(RUN)

@@ -1,0 +1,90 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='insert_missing',
+        on_schema_change='fail',
+        indexes=[{'columns': ['user_id', 'label_at'], 'unique': true}],
+    )
+}}
+
+{#- While dbt parses, the YAML's meta is not known yet; any numbers will do then. -#}
+{%- set label = model.config.meta if execute else dict(
+    anchor='2000-01-01', every_days=1, active_within_days=1, warm_up_days=1, horizon_days=1, grace_days=1
+) %}
+
+with
+
+events as (
+
+    select * from {{ ref('stg_session_events') }}
+
+),
+
+-- Anchored to the calendar, not to the run, so that every run agrees on the label times.
+label_times as (
+
+    select
+        label_at,
+        label_at + interval '{{ label.horizon_days }} days' as horizon_ends_at,
+        label_at + interval '{{ label.horizon_days + label.grace_days }} days' as matured_at
+    from generate_series(
+        (
+            select date_bin('{{ label.every_days }} days', min(started_at), {{ utc_instant(label.anchor) }})
+            from events
+        ) + interval '{{ label.warm_up_days }} days',
+        {{ as_of() }} - interval '{{ label.horizon_days + label.grace_days }} days',
+        interval '{{ label.every_days }} days'
+    ) as label_at
+    {% if is_incremental() %}
+    where label_at not in (select distinct present.label_at from {{ this }} as present)
+    {% endif %}
+
+),
+
+users as (
+
+    select distinct user_id from events
+
+),
+
+-- One walk over the covering index for each user and label time, as in a feature view.
+outcomes as (
+
+    select
+        users.user_id,
+        label_times.label_at,
+        label_times.matured_at,
+        counted.sessions_before,
+        counted.sessions_after
+    from users
+    cross join label_times
+    cross join lateral (
+        select
+            count(*) filter (
+                where
+                    events.started_at <= label_times.label_at
+                    and events.ingested_at <= label_times.label_at
+                    and (events.superseded_at is null or label_times.label_at < events.superseded_at)
+            ) as sessions_before,
+            count(*) filter (
+                where
+                    events.started_at > label_times.label_at
+                    and events.ingested_at <= label_times.matured_at
+                    and (events.superseded_at is null or label_times.matured_at < events.superseded_at)
+            ) as sessions_after
+        from events
+        where
+            events.user_id = users.user_id
+            and events.started_at > label_times.label_at - interval '{{ label.active_within_days }} days'
+            and events.started_at <= label_times.horizon_ends_at
+    ) as counted
+
+)
+
+select
+    user_id,
+    label_at,
+    matured_at,
+    sessions_after = 0 as churned
+from outcomes
+where sessions_before > 0

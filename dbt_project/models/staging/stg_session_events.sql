@@ -1,0 +1,71 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='delete+insert',
+        on_schema_change='fail',
+        unique_key='event_id',
+        indexes=[
+            {'columns': ['event_id', 'ingested_at'], 'unique': true},
+            {'columns': ['loaded_at']},
+        ],
+        post_hook=[
+            "{{ covering_index(this, ['user_id', 'started_at'], ['duration_seconds', 'ingested_at', 'superseded_at']) }}",
+            "analyze {{ this }}",
+        ],
+    )
+}}
+
+with
+
+valid as (
+
+    select * from {{ source('raw', 'session_events') }}
+    where {{ session_event_rejection() }} is null
+
+),
+
+{% if is_incremental() %}
+-- A long load commits rows whose loaded_at is older than rows already staged, hence the overlap.
+changed as (
+
+    select distinct valid.event_id
+    from valid
+    where
+        valid.loaded_at >= (select max(loaded_at) - interval '6 hours' from {{ this }})
+        and not exists (
+            select 1
+            from {{ this }} as staged
+            where staged.event_id = valid.event_id and staged.ingested_at = valid.ingested_at
+        )
+
+),
+{% endif %}
+
+versions as (
+
+    select
+        *,
+        lead(ingested_at) over (partition by event_id order by ingested_at) as superseded_at
+    from valid
+    {% if is_incremental() %}
+    where event_id in (select changed.event_id from changed)
+    {% endif %}
+
+)
+
+select
+    ----------  ids
+    event_id,
+    user_id,
+
+    ----------  times
+    started_at,
+    ingested_at,
+    superseded_at,
+    loaded_at,
+
+    ----------  measures
+    duration_seconds
+
+from versions
+where not is_deleted

@@ -1,0 +1,124 @@
+"""The command `skewless`. Every command says what it did in a line or a table, and what is wrong in one line."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from features import settings, warehouse
+from features.errors import SkewlessError
+from features.local import environment, postgres
+
+console = Console(highlight=False)
+
+__all__ = ["MofNCompleteColumn"]
+
+
+class _Commands(click.Group):
+    """Commands in the order in which a newcomer needs them; known errors as one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SkewlessError as error:
+            click.secho(str(error), fg="red", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="skewless")
+def main() -> None:
+    """Features defined once in dbt, materialised, watched and retrained by Airflow."""
+    os.environ.update(environment.postgres())
+
+
+@main.command()
+def start_warehouse() -> None:
+    """Start the embedded PostgreSQL (unless PGHOST names a server) and bring the tables up to date."""
+    from features.migrations import migrate
+
+    postgres.start()
+    migrate()
+    console.print(f"Warehouse ready: {warehouse_address()}")
+
+
+@main.command()
+def stop_warehouse() -> None:
+    """Stop the embedded PostgreSQL. Its data stays."""
+    console.print("PostgreSQL stopped." if postgres.stop() else "The embedded PostgreSQL is not running.")
+
+
+@main.command()
+def warehouse_url() -> None:
+    """Print the warehouse's URL, without a password."""
+    click.echo(warehouse_address())
+
+
+def warehouse_address() -> str:
+    """A libpq URL; the password, if any, stays in PGPASSWORD."""
+    host, user, port = warehouse.host(), warehouse.user(), os.environ.get("PGPORT", "5432")
+    if host.startswith("/"):
+        return f"postgresql://{user}@/{settings.WAREHOUSE_DATABASE}?host={host}&port={port}"
+    return f"postgresql://{user}@{host}:{port}/{settings.WAREHOUSE_DATABASE}"
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def psql(arguments: tuple[str, ...]) -> None:
+    """Open psql on the warehouse, or pass it ARGUMENTS such as -c 'select 1'."""
+    os.execv(postgres.psql(), ["psql", *arguments])  # noqa: S606 - replaces this process; no shell involved
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--assume-utc", is_flag=True, help="Read timestamps without an offset as UTC.")
+def load(file: Path, assume_utc: bool) -> None:
+    """Load session events from FILE (.csv or .parquet) into raw.session_events.
+
+    The file needs the columns event_id, user_id, started_at, duration_seconds and ingested_at, and may have is_deleted.
+    All of it is loaded or nothing; an interrupted load resumes; loading a file again changes nothing. Rows that cannot
+    be read go to raw.rejected_rows with file, row and reason.
+    """
+    _load(file, assume_utc)
+
+
+@main.command()
+def load_sample() -> None:
+    """Load the sample data: all flights that left New York in 2013."""
+    from features.ingest import nycflights13
+
+    with console.status("Fetching the sample data"):
+        path = nycflights13.session_events_file()
+    _load(path, assume_utc=False)
+
+
+def _load(path: Path, assume_utc: bool) -> None:
+    from features.ingest.loading import load_file
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(f"Loading {path.name}", total=1.0)
+        result = load_file(path, assume_utc=assume_utc, on_progress=lambda share: progress.update(task, completed=share))
+    if result.was_already_loaded:
+        console.print(f"{path.name} was loaded before; nothing changed.")
+        return
+    console.print(f"{path.name}: {result.loaded:,} rows loaded, {result.rejected:,} quarantined in raw.rejected_rows.")
+
+
+@main.command()
+def env() -> None:
+    """Print `export` lines for your shell: eval "$(make -s env)" lets dbt, psql and airflow find everything."""
+    import shlex
+
+    for name, value in {**environment.postgres(), **environment.tools(), **environment.airflow()}.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""The one exception type whose message is meant for the person at the keyboard."""
+
+
+class SkewlessError(Exception):
+    """Names what is wrong and the next step. Commands print it as one line, without a stack trace."""

@@ -1,0 +1,1 @@
+"""Everything that runs on the machine at hand: the embedded server, Airflow and MLflow, the demo."""

@@ -1,0 +1,119 @@
+"""The environment that every local process runs in, so that Airflow, dbt, MLflow and psql agree on where things are.
+
+Addresses of databases carry no password: libpq's variables (PGHOST, PGPASSWORD, ...) are in the environment, and every
+driver in use reads them.
+"""
+
+import json
+import os
+import secrets
+from pathlib import Path
+
+from features import settings, warehouse
+
+AIRFLOW_HOME = settings.RUN_DIR / "airflow"
+ARTIFACTS = settings.RUN_DIR / "mlflow" / "artifacts"
+CACHES = settings.RUN_DIR / "cache"
+
+
+def airflow_port() -> int:
+    """Where Airflow's UI and API listen."""
+    return int(os.environ.get("AIRFLOW_PORT", "8080"))
+
+
+def mlflow_port() -> int:
+    """Where MLflow's UI listens."""
+    return int(os.environ.get("MLFLOW_PORT", "5000"))
+
+
+def postgres() -> dict[str, str]:
+    """libpq's variables for the warehouse."""
+    return {
+        "PGHOST": warehouse.host(),
+        "PGPORT": os.environ.get("PGPORT", "5432"),
+        "PGUSER": warehouse.user(),
+        "PGDATABASE": settings.WAREHOUSE_DATABASE,
+    }
+
+
+def tools() -> dict[str, str]:
+    """Where dbt, MLflow and others keep what they write, all of it under .run/."""
+    return {
+        "SKEWLESS_HOME": str(settings.HOME),
+        "DBT_PROJECT_DIR": str(settings.DBT_PROJECT),
+        "DBT_PROFILES_DIR": str(settings.DBT_PROJECT),
+        "DBT_TARGET_PATH": str(settings.RUN_DIR / "dbt" / "target"),
+        "DBT_LOG_PATH": str(settings.RUN_DIR / "dbt" / "logs"),
+        "MLFLOW_TRACKING_URI": os.environ.get(
+            "MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{settings.MLFLOW_DATABASE}"
+        ),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "SKEWLESS_ARTIFACTS": str(ARTIFACTS),
+        "MPLCONFIGDIR": str(CACHES / "matplotlib"),
+        "PYTHONPYCACHEPREFIX": os.environ.get("PYTHONPYCACHEPREFIX", str(CACHES / "python")),
+    }
+
+
+def airflow() -> dict[str, str]:
+    """Airflow's settings: PostgreSQL metadata, LocalExecutor, everything on loopback."""
+    port = airflow_port()
+    api = f"http://127.0.0.1:{port}"
+    return {
+        "AIRFLOW_HOME": str(AIRFLOW_HOME),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(settings.DAGS_FOLDER),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(settings.PLUGINS_FOLDER),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": os.environ.get("AIRFLOW__CORE__PARALLELISM", "4"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{api}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(AIRFLOW_HOME / "passwords.json"),
+        "AIRFLOW__CORE__FERNET_KEY": secret("fernet_key"),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secret("jwt_secret"),
+        "AIRFLOW__API__SECRET_KEY": secret("api_secret_key"),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": api,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2:///{settings.AIRFLOW_DATABASE}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg:///{settings.AIRFLOW_DATABASE}",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(port + 1),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port + 2),
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW_CONN_WAREHOUSE": json.dumps(
+            {
+                "conn_type": "postgres",
+                "host": warehouse.host(),
+                "port": int(os.environ.get("PGPORT", "5432")),
+                "login": warehouse.user(),
+                "password": os.environ.get("PGPASSWORD", ""),
+                "schema": settings.WAREHOUSE_DATABASE,
+            }
+        ),
+    }
+
+
+def everything() -> dict[str, str]:
+    """The whole environment of a local process."""
+    return {**os.environ, **postgres(), **tools(), **airflow()}
+
+
+def secret(name: str) -> str:
+    """A secret of this checkout, made once and readable by its owner only."""
+    path = settings.RUN_DIR / "secrets" / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_private(path, secrets.token_urlsafe(32) if name != "fernet_key" else _fernet_key())
+    return path.read_text()
+
+
+def _fernet_key() -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)

@@ -1,0 +1,36 @@
+"""The partition key of a Dag run *is* as_of: an hour in UTC, written 2013-07-01T00:00:00."""
+
+from datetime import UTC, datetime
+
+from features.errors import SkewlessError
+
+KEY_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+
+def parse_as_of(key: str | None) -> datetime:
+    """The instant a partition key names.
+
+    >>> parse_as_of("2013-07-01T00:00:00")
+    datetime.datetime(2013, 7, 1, 0, 0, tzinfo=datetime.timezone.utc)
+
+    Raises:
+        SkewlessError: when the run has no key, or one that is no instant on the hour.
+    """
+    if not key:
+        raise SkewlessError(
+            "This run has no partition key, so there is no as_of to compute. Trigger materialize_features with a "
+            "partition key such as 2013-07-01T00:00:00; the other Dags follow from it."
+        )
+    try:
+        as_of = datetime.fromisoformat(key)
+    except ValueError:
+        raise SkewlessError(f"Partition key {key!r} is not an instant such as 2013-07-01T00:00:00 (UTC).") from None
+    as_of = as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of.astimezone(UTC)
+    if (as_of.minute, as_of.second, as_of.microsecond) != (0, 0, 0):
+        raise SkewlessError(f"Partition key {key!r} is not on the hour; features are published hourly.")
+    return as_of
+
+
+def format_key(as_of: datetime) -> str:
+    """The partition key of an instant."""
+    return as_of.astimezone(UTC).strftime(KEY_FORMAT)

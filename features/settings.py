@@ -1,0 +1,22 @@
+"""Where things are. Everything else about a deployment is in libpq's, MLflow's and Airflow's own variables."""
+
+import os
+from pathlib import Path
+
+HOME = Path(os.environ.get("SKEWLESS_HOME", Path(__file__).resolve().parents[1]))
+RUN_DIR = HOME / ".run"
+DBT_PROJECT = HOME / "dbt_project"
+DAGS_FOLDER = HOME / "dags"
+PLUGINS_FOLDER = HOME / "plugins"
+
+EMBEDDED_POSTGRES = RUN_DIR / "postgres"
+
+WAREHOUSE_DATABASE = os.environ.get("PGDATABASE", "skewless")
+AIRFLOW_DATABASE = os.environ.get("SKEWLESS_AIRFLOW_DATABASE", "skewless_airflow")
+MLFLOW_DATABASE = os.environ.get("SKEWLESS_MLFLOW_DATABASE", "skewless_mlflow")
+
+
+def manifest_path() -> Path:
+    """dbt's manifest, which the Dags and the contract read. Written by `make manifest`."""
+    target = os.environ.get("DBT_TARGET_PATH")
+    return (Path(target) if target else DBT_PROJECT / "target") / "manifest.json"

@@ -1,0 +1,74 @@
+"""Connections to the warehouse. Settings are libpq's: PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import DictRow, dict_row
+
+from features import settings
+from features.errors import SkewlessError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Connection = psycopg.Connection[DictRow]
+Query = str | sql.SQL | sql.Composed
+
+
+class WarehouseUnavailable(SkewlessError):
+    """The server could not be reached or did not let us in."""
+
+
+def host() -> str:
+    """PGHOST, or the socket directory of the embedded server."""
+    return os.environ.get("PGHOST") or str(settings.EMBEDDED_POSTGRES)
+
+
+def user() -> str:
+    """PGUSER, or the embedded server's superuser."""
+    return os.environ.get("PGUSER") or "postgres"
+
+
+@contextmanager
+def connect(database: str | None = None, *, autocommit: bool = False) -> Iterator[Connection]:
+    """A connection in UTC whose transaction commits when the block ends and rolls back when it raises.
+
+    Raises:
+        WarehouseUnavailable: with the host, the database and what to do about it.
+    """
+    database = database or settings.WAREHOUSE_DATABASE
+    try:
+        connection = psycopg.connect(
+            host=host(),
+            user=user(),
+            dbname=database,
+            application_name="skewless",
+            options="-c timezone=UTC",
+            connect_timeout=10,
+            autocommit=autocommit,
+            row_factory=dict_row,
+        )
+    except psycopg.OperationalError as error:
+        raise WarehouseUnavailable(_unavailable(database, error)) from error
+    with connection:
+        yield connection
+
+
+def _unavailable(database: str, error: psycopg.OperationalError) -> str:
+    reason = str(error).strip().splitlines()[0]
+    if os.environ.get("PGHOST"):
+        return f"No connection to database {database} on PGHOST={host()}: {reason}. Check PGHOST, PGPORT, PGUSER and PGPASSWORD."
+    return f"The embedded PostgreSQL does not answer: {reason}. Start it with `make warehouse`, or set PGHOST to your server."
+
+
+def frame(connection: Connection, query: Query, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> "pd.DataFrame":
+    """The query's rows as a DataFrame whose column names are the query's, also when there are no rows."""
+    import pandas as pd
+
+    cursor = connection.execute(query, parameters)  # type: ignore[arg-type]
+    names = [column.name for column in cursor.description or []]
+    return pd.DataFrame([list(row.values()) for row in cursor], columns=names)
