@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 HOME = Path(os.environ.get("SKEWLESS_HOME", Path(__file__).resolve().parents[1]))
-RUN_DIR = HOME / ".run"
+RUN_DIR = Path(os.environ.get("SKEWLESS_RUN_DIR", HOME / ".run"))
 DBT_PROJECT = HOME / "dbt_project"
 DAGS_FOLDER = HOME / "dags"
 PLUGINS_FOLDER = HOME / "plugins"

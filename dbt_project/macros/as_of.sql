@@ -1,7 +1,7 @@
 {#- The instant whose knowledge this run computes, as a timestamptz expression. -#}
 {% macro as_of() -%}
-    {%- set given = var('as_of', none) -%}
-    {%- if given is none -%}
+    {%- set given = var('as_of', none) or env_var('SKEWLESS_AS_OF', '') -%}
+    {%- if not given -%}
         (select date_trunc('hour', max(ingested_at), 'UTC') from {{ source('raw', 'session_events') }})
     {%- else -%}
         {{ utc_instant(given) }}

@@ -40,6 +40,7 @@ def tools() -> dict[str, str]:
     """Where dbt, MLflow and others keep what they write, all of it under .run/."""
     return {
         "SKEWLESS_HOME": str(settings.HOME),
+        "SKEWLESS_RUN_DIR": str(settings.RUN_DIR),
         "DBT_PROJECT_DIR": str(settings.DBT_PROJECT),
         "DBT_PROFILES_DIR": str(settings.DBT_PROJECT),
         "DBT_TARGET_PATH": str(settings.RUN_DIR / "dbt" / "target"),

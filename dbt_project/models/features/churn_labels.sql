@@ -12,13 +12,10 @@
     anchor='2000-01-01', every_days=1, active_within_days=1, warm_up_days=1, horizon_days=1, grace_days=1
 ) %}
 
+{#- Read in three places, so not a CTE: PostgreSQL would copy it and lose its index. -#}
+{%- set events = ref('stg_session_events') %}
+
 with
-
-events as (
-
-    select * from {{ ref('stg_session_events') }}
-
-),
 
 -- Anchored to the calendar, not to the run, so that every run agrees on the label times.
 label_times as (
@@ -30,7 +27,7 @@ label_times as (
     from generate_series(
         (
             select date_bin('{{ label.every_days }} days', min(started_at), {{ utc_instant(label.anchor) }})
-            from events
+            from {{ events }}
         ) + interval '{{ label.warm_up_days }} days',
         {{ as_of() }} - interval '{{ label.horizon_days + label.grace_days }} days',
         interval '{{ label.every_days }} days'
@@ -43,7 +40,7 @@ label_times as (
 
 users as (
 
-    select distinct user_id from events
+    select distinct user_id from {{ events }}
 
 ),
 
@@ -72,7 +69,7 @@ outcomes as (
                     and events.ingested_at <= label_times.matured_at
                     and (events.superseded_at is null or label_times.matured_at < events.superseded_at)
             ) as sessions_after
-        from events
+        from {{ events }} as events
         where
             events.user_id = users.user_id
             and events.started_at > label_times.label_at - interval '{{ label.active_within_days }} days'
