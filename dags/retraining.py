@@ -1,0 +1,60 @@
+"""One retraining Dag for each model that dbt declares."""
+
+from airflow.sdk import PartitionedAssetTimetable, dag, task
+
+from features.contract import Model
+from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, retraining_wanted, watched
+
+DOCS = """
+### {name}_retraining
+
+Evaluates the retraining policy of **{name}** and keeps the decision, whatever it is, with every trigger and its
+evidence.
+
+* **Reads** `monitoring.drift_reports`, matured labels, the registry. **Writes** one row per partition to
+  `monitoring.retraining_decisions`.
+* **Starts** when a partition's drift reports are written; the partition key is as_of.
+* **Leads to** a `{name}_training` run when the decision is to retrain. Otherwise `start_training` is skipped, and the
+  decision's `reason` says why not.
+
+Settings: `retraining` in the exposure's `config.meta` (dbt_project/models/exposures.yml).
+
+#### When this is red
+The policy could not be evaluated; nothing was decided. The log says what it could not read. Safe to clear and re-run: a
+decision replaces the one before.
+"""
+
+
+def retraining_dag(model: Model) -> None:
+    @dag(
+        dag_id=f"{model.name}_retraining",
+        schedule=PartitionedAssetTimetable(assets=watched(model)),
+        catchup=False,
+        max_active_runs=1,
+        default_args=DEFAULT_ARGS,
+        doc_md=DOCS.format(name=model.name),
+        tags=[Tag.RETRAINING],
+    )
+    def retraining() -> None:
+        @task
+        def decide(*, dag_run) -> dict:
+            from features.steps import decide as step
+
+            return step.decide(model, as_of_of(dag_run), dag_run.run_id)
+
+        @task.short_circuit
+        def is_wanted(decision) -> bool:
+            return decision["should_retrain"]
+
+        @task(outlets=[retraining_wanted(model)])
+        def start_training(decision, *, dag_run, outlet_events) -> None:
+            emit(outlet_events, retraining_wanted(model), as_of_of(dag_run), decision)
+
+        decision = decide()
+        is_wanted(decision) >> start_training(decision)
+
+    retraining()
+
+
+for declared in CONTRACT.models.values():
+    retraining_dag(declared)

@@ -1,0 +1,50 @@
+"""One scoring Dag for each model that dbt declares."""
+
+from airflow.sdk import PartitionedAssetTimetable, dag, task
+
+from features.contract import Model
+from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, published, scored
+
+DOCS = """
+### {name}_scoring
+
+The champion of **{name}** scores its population (`{population}`) in the snapshot that was just published.
+
+* **Reads** `{view}`, the registry's alias `champion`. **Writes** `serving.predictions`, read as `serving.{name}_predictions`.
+* **Starts** when the features of a partition are published; the partition key is as_of.
+* While there is no champion it scores nothing, says so, and lets the chain go on: the policy will ask for one.
+
+#### When this is red
+* "was trained on another definition": the features changed. Trigger `{name}_training` with this partition key.
+* the registry does not answer: check MLflow, then clear the task.
+
+Safe to clear and re-run: a score, once written, stays.
+"""
+
+
+def scoring_dag(model: Model) -> None:
+    @dag(
+        dag_id=f"{model.name}_scoring",
+        schedule=PartitionedAssetTimetable(assets=published(model.feature_view)),
+        catchup=False,
+        max_active_runs=1,
+        default_args=DEFAULT_ARGS,
+        doc_md=DOCS.format(name=model.name, population=model.population, view=model.feature_view.name),
+        tags=[Tag.SCORING],
+    )
+    def scoring() -> None:
+        @task(outlets=[scored(model)])
+        def score(*, dag_run, outlet_events) -> dict:
+            from features.steps import score as step
+
+            facts = step.score(model, as_of_of(dag_run))
+            emit(outlet_events, scored(model), as_of_of(dag_run), facts)
+            return facts
+
+        score()
+
+    scoring()
+
+
+for declared in CONTRACT.models.values():
+    scoring_dag(declared)

@@ -1,0 +1,105 @@
+"""What came out of the pipeline, read from the warehouse as any user would."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from features.warehouse import Connection
+
+LAYERS = """
+select 'raw.session_events' as relation, count(*) as rows from raw.session_events
+union all select 'staging.stg_session_events', count(*) from staging.stg_session_events
+union all select 'staging.rejected_session_events', count(*) from staging.rejected_session_events
+union all select 'features.user_session_features', count(*) from features.user_session_features
+union all select 'features.churn_labels', count(*) from features.churn_labels
+union all select 'training.churn_training_set', count(*) from training.churn_training_set
+union all select 'serving.user_features', count(*) from serving.user_features
+union all select 'serving.churn_predictions', count(*) from serving.churn_predictions
+union all select 'monitoring.drift_reports', count(*) from monitoring.drift_reports
+union all select 'monitoring.retraining_decisions', count(*) from monitoring.retraining_decisions
+"""
+
+# The same aircraft at the same instant, once as a training row and once as it is served.
+ONE_ENTITY = """
+with served as (
+    select 'serving' as used_for, user_id, as_of, session_count, avg_session_duration_minutes, days_since_last_session,
+        sessions_last_7_days, sessions_last_30_days
+    from serving.user_features
+)
+select 'training' as used_for, user_id, as_of, session_count, avg_session_duration_minutes, days_since_last_session,
+    sessions_last_7_days, sessions_last_30_days
+from training.churn_training_set
+where user_id = 'N14228' and label_at <= (select max(as_of) from served)
+union all
+select * from served where user_id = 'N14228'
+order by as_of desc, used_for desc
+limit 4
+"""
+
+PUBLICATIONS = """
+select as_of, feature_version, row_count, retired_at is null as is_live from serving.publications order by publication_id
+"""
+
+DRIFT = """
+select as_of, feature, model_version as version, status, n, training_mean, serving_mean, ks_statistic, ks_p_value
+from monitoring.drift_reports
+where model_name = %(model)s and status <> 'baseline_missing'
+order by as_of, ks_statistic desc nulls first
+"""
+
+DECISIONS = """
+select as_of, case when should_retrain then 'retrain' else 'hold' end as decision, coalesce(trigger, '-') as trigger,
+    priority, reason
+from monitoring.retraining_decisions
+where model_name = %(model)s
+order by as_of
+"""
+
+VERSIONS = """
+select model_version as version, as_of as trained_as_of, train_rows, holdout_rows,
+    (metrics ->> 'roc_auc')::double precision as holdout_roc_auc, promoted, reason
+from monitoring.model_evaluations
+where model_name = %(model)s
+order by as_of
+"""
+
+
+def show(connection: Connection, model: str, console: Console) -> None:
+    """Prints the tables, each under the question it answers."""
+    questions = {
+        "How many rows are in each layer?": LAYERS,
+        "What did aircraft N14228 look like, to training and to serving?": ONE_ENTITY,
+        "Which snapshots were published?": PUBLICATIONS,
+        "Does what is served still look like what the champion was trained on?": DRIFT,
+        "Was the model retrained, and why (not)?": DECISIONS,
+        "Which versions are there, and how good are they on flights they never saw?": VERSIONS,
+    }
+    for question, query in questions.items():
+        rows = connection.execute(query, {"model": model}).fetchall()  # type: ignore[arg-type]
+        console.print(_table(question, rows))
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for name in rows[0] if rows else ["nothing yet"]:
+        numeric = bool(rows) and isinstance(rows[0][name], int | float) and not isinstance(rows[0][name], bool)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    return table
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4g}"
+    if hasattr(value, "strftime"):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return str(value)

@@ -1,0 +1,79 @@
+"""What the Dag files share: the registry, tags, assets, retries, and how dbt runs. Nothing heavy is imported here.
+
+The Dags form a chain of asset partitions whose key is as_of:
+
+    materialize_features -> <model>_scoring -> <model>_drift -> <model>_retraining -> <model>_training
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
+
+from features import settings
+from features.contract import Contract, FeatureView, Model, read_contract
+from features.partition import format_key, parse_as_of
+
+
+class Tag(StrEnum):
+    """What a Dag is about; the only tags there are."""
+
+    FEATURES = "features"
+    SCORING = "scoring"
+    MONITORING = "monitoring"
+    RETRAINING = "retraining"
+    TRAINING = "training"
+
+
+CONTRACT: Contract = read_contract(settings.MANIFEST)
+
+DEFAULT_ARGS: dict[str, Any] = {
+    "owner": "skewless",
+    "retries": 2,
+    "retry_delay": timedelta(seconds=30),
+    # A mistake stays one however often it is tried; a server that is away may come back.
+    "retry_policy": ExceptionRetryPolicy(
+        rules=[
+            RetryRule(exception="features.warehouse.WarehouseUnavailable", action=RetryAction.RETRY),
+            RetryRule(exception="features.errors.SkewlessError", action=RetryAction.FAIL, reason="Trying again would not help."),
+        ]
+    ),
+}
+
+
+def published(view: FeatureView) -> Asset:
+    """A snapshot of the view was published."""
+    return Asset(name=f"{view.schema_name}/{view.name}")
+
+
+def scored(model: Model) -> Asset:
+    """A snapshot was scored by the champion, if there is one."""
+    return Asset(name=f"{model.name}/predictions")
+
+
+def watched(model: Model) -> Asset:
+    """Every feature of the model has a drift report."""
+    return Asset(name=f"{model.name}/drift_reports")
+
+
+def retraining_wanted(model: Model) -> Asset:
+    """The policy decided to retrain; nothing is emitted when it decided to hold."""
+    return Asset(name=f"{model.name}/retraining_wanted")
+
+
+def trained(model: Model) -> Asset:
+    """A challenger was trained and went through the gate."""
+    return Asset(name=f"{model.name}/model")
+
+
+def as_of_of(dag_run: Any) -> datetime:
+    """The instant a run computes: its partition key."""
+    return parse_as_of(dag_run.partition_key)
+
+
+def emit(outlet_events: Any, asset: Asset, as_of: datetime, facts: Mapping[str, Any]) -> None:
+    """Tells the Dags that wait for this partition, with a few facts for Airflow's asset page."""
+    outlet_events[asset].extra = dict(facts)
+    outlet_events[asset].add_partitions(format_key(as_of))

@@ -1,0 +1,62 @@
+"""Scoring: the champion scores the population of a snapshot."""
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from features import tracking, training, warehouse
+from features.contract import Model
+from features.errors import SkewlessError
+from features.steps.extract import snapshot
+from features.steps.publish import current_version
+
+log = logging.getLogger(__name__)
+
+
+def score(model: Model, as_of: datetime) -> dict[str, Any]:
+    """Writes the champion's scores at as_of; scoring again changes nothing.
+
+    Returns:
+        model_version (None when there is no champion yet) and how many entities were scored.
+
+    Raises:
+        SkewlessError: when the champion was trained on another definition of the features.
+    """
+    champion = tracking.champion(model)
+    if champion is None:
+        log.info("%s has no champion yet; nothing is scored. The retraining policy will ask for one.", model.name)
+        return {"model_version": None, "scored": 0}
+    with warehouse.connect() as connection:
+        version = current_version(connection, model.feature_view)
+        if version != champion.feature_version:
+            raise SkewlessError(
+                f"{model.name} v{champion.number} was trained on definition {champion.feature_version} of "
+                f"{model.feature_view.name}, which is {version} now. Trigger {model.name}_training with this partition key."
+            )
+        rows = snapshot(connection, model, as_of, version, [model.entity, *model.feature_names])
+        if rows.empty:
+            raise SkewlessError(
+                f"{model.feature_view.name} at {as_of:%Y-%m-%d %H:%M}Z has no row where {model.population}."
+            )
+        estimator = tracking.load(model, champion.number)
+        scores = training.scores(estimator, rows, list(model.feature_names))
+        _write(connection, model, champion.number, as_of, list(zip(rows[model.entity], scores.tolist(), strict=True)))
+    log.info("Scored %s entities with %s v%s.", f"{len(rows):,}", model.name, champion.number)
+    return {"model_version": champion.number, "scored": len(rows)}
+
+
+def _write(
+    connection: warehouse.Connection, model: Model, number: str, as_of: datetime, scores: list[tuple[str, float]]
+) -> None:
+    connection.execute("create temporary table fresh_scores (entity_id text, score double precision) on commit drop")
+    with connection.cursor().copy("copy fresh_scores from stdin") as copy:
+        for row in scores:
+            copy.write_row(row)
+    connection.execute(
+        """
+        insert into serving.predictions (model_name, model_version, entity_id, as_of, score)
+        select %s, %s, entity_id, %s, score from fresh_scores
+        on conflict do nothing
+        """,
+        [model.name, number, as_of],
+    )
