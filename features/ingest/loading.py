@@ -1,23 +1,22 @@
 """Loads a file of session events into raw.session_events, all of it or nothing.
 
-Chunks go by COPY into a buffer table and are committed one by one, so an interrupted load resumes where it stopped. When the last one is
-in, a single transaction moves the whole file to raw.session_events and raw.rejected_rows. The file's content names the
-load: loading the same file again changes nothing.
+Chunks go by COPY into a buffer table and are committed one by one, so an interrupted load resumes where it
+stopped. When the last one is in, a single transaction moves the whole file to raw.session_events and
+raw.rejected_rows. The file's content names the load: loading the same file again changes nothing, with one
+exception. Rows that were quarantined for want of a UTC offset get a second chance when the file is loaded
+again with `assume_utc`.
 """
 
 import hashlib
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from features import warehouse
 from features.errors import SkewlessError
-from features.ingest.reading import COLUMNS, read_chunks
+from features.ingest.reading import COLUMNS, NO_OFFSET, Row, escaped, read_chunks, refusal
 
-BUFFER_COLUMNS = ("content_sha256", "source_file", "source_row", *COLUMNS, "reason", "row_as_it_came")
+BUFFER_COLUMNS = ("content_sha256", "source_file", *Row._fields)
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,25 @@ class LoadResult:
     was_already_loaded: bool
 
 
-def load_file(path: Path, *, assume_utc: bool = False, on_progress: Callable[[float], None] = lambda share: None) -> LoadResult:
+@dataclass(frozen=True)
+class _Load:
+    """A load to do.
+
+    Attributes:
+        source_file: the name under which the content was first seen.
+        rows_done: the number of the last row in the buffer.
+        second_chance: rows of a loaded file to try again; empty when the whole file is to be loaded.
+    """
+
+    content: str
+    source_file: str
+    rows_done: int
+    second_chance: frozenset[int]
+
+
+def load_file(
+    path: Path, *, assume_utc: bool = False, on_progress: Callable[[float], None] = lambda share: None
+) -> LoadResult:
     """Loads a CSV or Parquet file.
 
     Args:
@@ -39,54 +56,98 @@ def load_file(path: Path, *, assume_utc: bool = False, on_progress: Callable[[fl
     Raises:
         SkewlessError: when the file as a whole cannot be used; then nothing is loaded.
     """
-    if not path.is_file():
-        raise SkewlessError(f"{path} is not a file.")
     content = _sha256(path)
     with warehouse.connect() as connection:
         # Two loads of one file at once: the second waits, then finds it done.
         connection.execute("select pg_advisory_lock(hashtext(%s))", [content])
-        known = connection.execute("select * from raw.loads where content_sha256 = %s", [content]).fetchone()
+        load = _begin(connection, content, path, assume_utc)
         connection.commit()
-        if known and known["is_complete"]:
+        if load is None:
             return LoadResult(0, 0, was_already_loaded=True)
-        done = known["rows_done"] if known else 0
-        for chunk in read_chunks(path, skip_rows=done, assume_utc=assume_utc):
-            _buffer(connection, content, path.name, chunk.rows)
-            done += len(chunk.rows)
-            connection.execute(
-                """
-                insert into raw.loads (content_sha256, source_file, rows_done, is_complete)
-                values (%s, %s, %s, false)
-                on conflict (content_sha256) do update set rows_done = excluded.rows_done, updated_at = now()
-                """,
-                [content, path.name, done],
-            )
-            connection.commit()
-            on_progress(chunk.progress)
-        if not done:
-            raise SkewlessError(f"{path.name} has a header and no rows. Nothing was loaded.")
+        try:
+            _fill_buffer(connection, load, path, assume_utc, on_progress)
+        except SkewlessError:
+            connection.rollback()
+            _forget(connection, content)
+            raise
         return _finish(connection, content)
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SkewlessError(
+            f"{path} cannot be opened ({error.strerror}). Nothing was loaded; check path and permissions."
+        ) from error
 
 
-def _buffer(connection: warehouse.Connection, content: str, source_file: str, rows: pd.DataFrame) -> None:
-    rows = rows.assign(content_sha256=content, source_file=source_file)[list(BUFFER_COLUMNS)]
-    readable = rows["reason"].isna()
-    for name in COLUMNS:
-        if name != "is_deleted":
-            rows[name] = rows[name].where(readable, None)
-    text = io.StringIO()
-    rows.to_csv(text, index=False, header=False, date_format="%Y-%m-%dT%H:%M:%S.%f%z")
+def _begin(connection: warehouse.Connection, content: str, path: Path, assume_utc: bool) -> _Load | None:
+    """What is left to do for a content; None when it is loaded."""
+    known = connection.execute("select * from raw.loads where content_sha256 = %s", [content]).fetchone()
+    if known is None:
+        return _Load(content, escaped(path.name), 0, frozenset())
+    if not known["is_complete"]:
+        return _Load(content, known["source_file"], known["rows_done"], frozenset())
+    if not assume_utc:
+        return None
+    without_offset = connection.execute(
+        "select source_row from raw.rejected_rows where content_sha256 = %s and reason like %s",
+        [content, f"%{NO_OFFSET}%"],
+    )
+    second_chance = frozenset(row["source_row"] for row in without_offset)
+    return _Load(content, known["source_file"], 0, second_chance) if second_chance else None
+
+
+def _fill_buffer(
+    connection: warehouse.Connection,
+    load: _Load,
+    path: Path,
+    assume_utc: bool,
+    on_progress: Callable[[float], None],
+) -> None:
+    done = load.rows_done
+    for chunk in read_chunks(path, after_row=done, assume_utc=assume_utc):
+        done = chunk.rows[-1].source_row
+        if load.second_chance:
+            _buffer(connection, load, (row for row in chunk.rows if row.source_row in load.second_chance))
+        else:
+            _buffer(connection, load, chunk.rows)
+            _note_progress(connection, load, done)
+            connection.commit()
+        on_progress(chunk.progress)
+    if not done:
+        raise refusal(path, "it has a header and no rows", "export it again")
+
+
+def _buffer(connection: warehouse.Connection, load: _Load, rows: Iterable[Row]) -> None:
     columns = ", ".join(BUFFER_COLUMNS)
-    with connection.cursor().copy(f"copy raw.load_buffer ({columns}) from stdin (format csv)") as copy:
-        copy.write(text.getvalue())
+    with connection.cursor().copy(f"copy raw.load_buffer ({columns}) from stdin") as copy:
+        for row in rows:
+            copy.write_row((load.content, load.source_file, *row))
 
 
-# Of several rows with one (event_id, ingested_at), the first counts; the others are quarantined with what they repeat.
+def _note_progress(connection: warehouse.Connection, load: _Load, rows_done: int) -> None:
+    connection.execute(
+        """
+        insert into raw.loads (content_sha256, source_file, rows_done, is_complete)
+        values (%s, %s, %s, false)
+        on conflict (content_sha256) do update set rows_done = excluded.rows_done, updated_at = now()
+        """,
+        [load.content, load.source_file, rows_done],
+    )
+
+
+def _forget(connection: warehouse.Connection, content: str) -> None:
+    """Undoes the chunks of a file that turned out to be unusable."""
+    connection.execute(CLEAR_BUFFER, {"content": content})
+    connection.execute("delete from raw.loads where content_sha256 = %s and not is_complete", [content])
+    connection.commit()
+
+
+# Of several rows with one (event_id, ingested_at), the first counts; the others are quarantined, as they were
+# understood, with what they repeat.
 QUARANTINE_REPEATED = """
 with candidates as (
     select
@@ -103,26 +164,27 @@ repeated as (
         candidates.source_row,
         case
             when first_row < candidates.source_row
-                then format('repeats event_id %%s at the same ingested_at as row %%s', candidates.event_id, first_row)
+                then format('repeats event_id %%s at the same ingested_at as row %%s', event_id, first_row)
             else format(
-                'event_id %%s at this ingested_at is already loaded, from row %%s of %%s',
-                candidates.event_id, loaded.source_row, loaded.source_file
+                'event_id %%s at this ingested_at is already loaded%%s',
+                event_id, ', from row ' || present.source_row || ' of ' || present.source_file
             )
         end as reason
     from candidates
     left join lateral (
-        select present.event_id, present.source_file, present.source_row
-        from raw.session_events as present
-        where present.event_id = candidates.event_id and present.ingested_at = candidates.ingested_at
+        select true as is_present, source_row, source_file
+        from raw.session_events as loaded
+        where loaded.event_id = candidates.event_id and loaded.ingested_at = candidates.ingested_at
         limit 1
-    ) as loaded on true
-    where first_row < candidates.source_row or loaded.event_id is not null
+    ) as present on true
+    where first_row < candidates.source_row or is_present
 )
 
 update raw.load_buffer as buffered
 set
     reason = repeated.reason,
-    row_as_it_came = to_jsonb(buffered) - array['content_sha256', 'source_file', 'source_row', 'reason', 'row_as_it_came']
+    row_as_it_came = to_jsonb(buffered)
+        - array['content_sha256', 'source_file', 'source_row', 'reason', 'row_as_it_came']
 from repeated
 where buffered.content_sha256 = %(content)s and buffered.source_row = repeated.source_row
 """
@@ -132,6 +194,16 @@ insert into raw.session_events ({", ".join(COLUMNS)}, source_file, source_row)
 select {", ".join(COLUMNS)}, source_file, source_row
 from raw.load_buffer
 where content_sha256 = %(content)s and reason is null
+order by source_row
+"""  # noqa: S608 - our own column names
+
+QUARANTINE_NO_MORE = """
+delete from raw.rejected_rows as rejected
+using raw.load_buffer as buffered
+where
+    rejected.content_sha256 = %(content)s
+    and buffered.content_sha256 = rejected.content_sha256
+    and buffered.source_row = rejected.source_row
 """
 
 QUARANTINE = """
@@ -141,15 +213,22 @@ from raw.load_buffer
 where content_sha256 = %(content)s and reason is not null
 """
 
+CLEAR_BUFFER = "delete from raw.load_buffer where content_sha256 = %(content)s"
+
+COMPLETE = "update raw.loads set is_complete = true, updated_at = now() where content_sha256 = %(content)s"
+
 
 def _finish(connection: warehouse.Connection, content: str) -> LoadResult:
     """Moves the buffered file to its place in one transaction."""
     these = {"content": content}
+    # One file at a time: of two that hold the same event, the second has to see it loaded.
+    connection.execute("select pg_advisory_xact_lock(hashtext('skewless load'))")
     connection.execute("analyze raw.load_buffer")
     connection.execute(QUARANTINE_REPEATED, these)
     loaded = connection.execute(MOVE, these).rowcount
+    connection.execute(QUARANTINE_NO_MORE, these)
     rejected = connection.execute(QUARANTINE, these).rowcount
-    connection.execute("delete from raw.load_buffer where content_sha256 = %(content)s", these)
-    connection.execute("update raw.loads set is_complete = true, updated_at = now() where content_sha256 = %(content)s", these)
+    connection.execute(CLEAR_BUFFER, these)
+    connection.execute(COMPLETE, these)
     connection.commit()
     return LoadResult(loaded, rejected, was_already_loaded=False)
