@@ -110,7 +110,8 @@ def start(*, with_mlflow: bool, extra: Mapping[str, str] | None = None) -> list[
     _check_ports(with_mlflow)
     LOGS.mkdir(parents=True, exist_ok=True)
     airflow = [sys.executable, "-m", "airflow"]
-    commands = {name: [*airflow, name] for name in ("api-server", "scheduler", "dag-processor")}
+    commands = {name: [*airflow, name] for name in ("api-server", "dag-processor")}
+    commands["scheduler"] = [sys.executable, "-m", "features.local.scheduler"]
     if with_mlflow:
         commands["triggerer"] = [*airflow, "triggerer"]
         commands["mlflow"] = _mlflow_command()
