@@ -1,21 +1,28 @@
 """Tests run against a PostgreSQL of their own under .run/test, started here and stopped at the end."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Before anything of ours is imported: settings read these once.
-os.environ["SKEWLESS_RUN_DIR"] = str(ROOT / ".run" / "test")
-os.environ.pop("DBT_TARGET_PATH", None)
-for name in ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"):
-    os.environ.pop(name, None)
+# Before anything of ours is imported: settings read these once. A second run at the same time names a folder of its own.
+RUN_DIR = Path(os.environ.setdefault("SKEWLESS_TEST_RUN_DIR", str(ROOT / ".run" / "test")))
+os.environ["SKEWLESS_RUN_DIR"] = str(RUN_DIR)
+for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", "AIRFLOW_", "MLFLOW_"))]:
+    del os.environ[inherited]
 
 from features import settings, warehouse  # noqa: E402
-from features.local import postgres  # noqa: E402
+from features.local import environment, postgres  # noqa: E402
 from features.migrations import migrate  # noqa: E402
+
+# The defaults of the project, as a process of ours would see them.
+os.environ.update(environment.postgres() | environment.tools() | environment.airflow())
+
+AS_OF = "2013-07-02T00:00:00"
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +38,75 @@ def server() -> Iterator[None]:
 def empty_warehouse(server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A migrated warehouse without a row; dropped afterwards. Gives its database's name."""
     database = "skewless_empty"
-    _drop(database)
+    drop_database(database)
     monkeypatch.setattr(settings, "WAREHOUSE_DATABASE", database)
+    monkeypatch.setenv("PGDATABASE", database)
     migrate()
     yield database
-    _drop(database)
+    drop_database(database)
 
 
-def _drop(database: str) -> None:
+@pytest.fixture(scope="session")
+def sample_database(server: None) -> Iterator[str]:
+    """All flights of 2013, loaded, and every dbt model built and tested at AS_OF. Read it; do not change it."""
+    from features.ingest import nycflights13
+    from features.ingest.loading import load_file
+
+    database = "skewless_sample"
+    drop_database(database)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "WAREHOUSE_DATABASE", database)
+        migrate()
+        load_file(nycflights13.session_events_file())
+        dbt(["build"], database, as_of=AS_OF)
+    yield database
+    drop_database(database)
+
+
+@pytest.fixture
+def sample_warehouse(sample_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The sample, as the warehouse that our code and dbt connect to."""
+    monkeypatch.setattr(settings, "WAREHOUSE_DATABASE", sample_database)
+    monkeypatch.setenv("PGDATABASE", sample_database)
+    return sample_database
+
+
+@pytest.fixture(scope="session")
+def manifest() -> Path:
+    """dbt's manifest of the project."""
+    if not settings.MANIFEST.exists() or _is_older_than_the_project(settings.MANIFEST):
+        dbt(["parse"], "none")
+    return settings.MANIFEST
+
+
+def _is_older_than_the_project(path: Path) -> bool:
+    newest = max(file.stat().st_mtime for file in settings.DBT_PROJECT.rglob("*") if file.is_file())
+    return path.stat().st_mtime < newest
+
+
+def dbt(
+    arguments: Sequence[str],
+    database: str,
+    *,
+    as_of: str | None = None,
+    project: Path = settings.DBT_PROJECT,
+    expect_failure: bool = False,
+) -> str:
+    """Runs dbt as a process of its own on a database of the test server, and gives what it printed."""
+    env = {**os.environ, **environment.dbt(), "PGDATABASE": database}
+    if project != settings.DBT_PROJECT:
+        env |= {"DBT_PROJECT_DIR": str(project), "DBT_PROFILES_DIR": str(project)}
+        env |= {"DBT_TARGET_PATH": str(project / "target"), "DBT_LOG_PATH": str(project / "logs")}
+    if as_of:
+        env["SKEWLESS_AS_OF"] = as_of
+    command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *arguments]
+    done = subprocess.run(command, env=env, cwd=project, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    assert (done.returncode != 0) == expect_failure, output
+    return output
+
+
+def drop_database(name: str) -> None:
+    """Drops a database of the test server, whoever is connected."""
     with warehouse.connect("postgres", autocommit=True) as connection:
-        connection.execute(f'drop database if exists "{database}" with (force)')
+        connection.execute(f'drop database if exists "{name}" with (force)')

@@ -58,6 +58,7 @@ def tools() -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "SKEWLESS_ARTIFACTS": str(ARTIFACTS),
         "MPLCONFIGDIR": str(CACHES / "matplotlib"),
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(CACHES / "hypothesis"),
         "PYTHONPYCACHEPREFIX": os.environ.get("PYTHONPYCACHEPREFIX", str(CACHES / "python")),
     }
 
