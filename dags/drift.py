@@ -13,7 +13,7 @@ feature, named after it, so one broken feature never hides the others.
 
 * **Reads** `{view}` and the champion's training rows. **Writes** one row per feature to `monitoring.drift_reports`.
 * **Starts** when a partition is scored; the partition key is as_of.
-* A task is green whatever it *finds*: the finding is its report's `status`. Absence of data is a status too, never `ok`.
+* A task is green whatever it *finds*: the finding is its report's `status`. Absence of data is one too, never `ok`.
 
 #### When this is red
 A task could not look. Its log says why; the other features have their reports.

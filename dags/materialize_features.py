@@ -37,7 +37,9 @@ VIEWS = list(CONTRACT.feature_views.values())
     tags=[Tag.FEATURES],
 )
 def materialize_features() -> None:
-    models = dbt_models("dbt", select=["path:models/staging", "path:models/features", "path:models/training", "path:models/serving"])
+    models = dbt_models(
+        "dbt", select=["path:models/staging", "path:models/features", "path:models/training", "path:models/serving"]
+    )
 
     @task
     def publish(view: str, *, dag_run, outlet_events) -> dict:

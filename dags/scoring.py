@@ -10,7 +10,8 @@ DOCS = """
 
 The champion of **{name}** scores its population (`{population}`) in the snapshot that was just published.
 
-* **Reads** `{view}`, the registry's alias `champion`. **Writes** `serving.predictions`, read as `serving.{name}_predictions`.
+* **Reads** `{view}`, the registry's alias `champion`. **Writes** `serving.predictions`, which
+  is read as `serving.{name}_predictions`.
 * **Starts** when the features of a partition are published; the partition key is as_of.
 * While there is no champion it scores nothing, says so, and lets the chain go on: the policy will ask for one.
 

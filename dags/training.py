@@ -18,8 +18,8 @@ registers the result in MLflow as `challenger`. The gate compares it with the ch
 Settings: `training` and `promotion` in the exposure's `config.meta` (dbt_project/models/exposures.yml).
 
 #### When this is red
-The data cannot make a model (too few rows, one class only), or MLflow does not answer. The champion stays. Safe to clear
-and re-run: training again registers another version of the same extract.
+The data cannot make a model (too few rows, one class only), or MLflow does not answer. The champion stays.
+Safe to clear and re-run: training again registers another version of the same extract.
 """
 
 

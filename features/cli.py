@@ -110,7 +110,9 @@ def _load(path: Path, assume_utc: bool) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(f"Loading {path.name}", total=1.0)
-        result = load_file(path, assume_utc=assume_utc, on_progress=lambda share: progress.update(task, completed=share))
+        result = load_file(
+            path, assume_utc=assume_utc, on_progress=lambda share: progress.update(task, completed=share)
+        )
     if result.was_already_loaded:
         console.print(f"{path.name} was loaded before; nothing changed.")
         return
@@ -122,7 +124,12 @@ def env() -> None:
     """Print `export` lines for your shell: eval "$(make -s env)" lets dbt, psql and airflow find everything."""
     import shlex
 
-    for name, value in {**environment.postgres(), **environment.tools(), **environment.dbt(), **environment.airflow()}.items():
+    for name, value in {
+        **environment.postgres(),
+        **environment.tools(),
+        **environment.dbt(),
+        **environment.airflow(),
+    }.items():
         click.echo(f"export {name}={shlex.quote(value)}")
 
 

@@ -182,7 +182,9 @@ class Contract(Strict):
             SkewlessError: naming the models there are.
         """
         if name not in self.models:
-            raise SkewlessError(f"No model {name!r} is declared; dbt's exposures declare {', '.join(self.models) or 'none'}.")
+            raise SkewlessError(
+                f"No model {name!r} is declared; dbt's exposures declare {', '.join(self.models) or 'none'}."
+            )
         return self.models[name]
 
 

@@ -37,7 +37,11 @@ DEFAULT_ARGS: dict[str, Any] = {
     "retry_policy": ExceptionRetryPolicy(
         rules=[
             RetryRule(exception="features.warehouse.WarehouseUnavailable", action=RetryAction.RETRY),
-            RetryRule(exception="features.errors.SkewlessError", action=RetryAction.FAIL, reason="Trying again would not help."),
+            RetryRule(
+                exception="features.errors.SkewlessError",
+                action=RetryAction.FAIL,
+                reason="Trying again would not help.",
+            ),
         ]
     ),
 }

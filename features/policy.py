@@ -163,7 +163,9 @@ class RetrainingPolicy:
         unjudged = [f"{finding.feature} ({finding.status})" for finding in inputs.drift if finding.status not in JUDGED]
         if unjudged:
             return TriggerFinding(RetrainingTrigger.DRIFT, None, f"Drift is unknown for {', '.join(unjudged)}.")
-        return TriggerFinding(RetrainingTrigger.DRIFT, False, f"None of {len(inputs.drift)} features drifted at or above {name}.")
+        return TriggerFinding(
+            RetrainingTrigger.DRIFT, False, f"None of {len(inputs.drift)} features drifted at or above {name}."
+        )
 
     def _scheduled(self, champion: Champion, as_of: datetime) -> TriggerFinding:
         age = (as_of - champion.trained_as_of).days
@@ -175,7 +177,10 @@ class RetrainingPolicy:
         if inputs.new_labels is None:
             return TriggerFinding(RetrainingTrigger.DATA_VOLUME, None, "The number of new labels is unknown.")
         fired = inputs.new_labels >= self.settings.min_new_labels
-        evidence = f"{inputs.new_labels:,} labels matured since the champion was trained; {self.settings.min_new_labels:,} call for a new one."
+        evidence = (
+            f"{inputs.new_labels:,} labels matured since the champion was trained; "
+            f"{self.settings.min_new_labels:,} call for a new one."
+        )
         return TriggerFinding(RetrainingTrigger.DATA_VOLUME, fired, evidence)
 
 

@@ -132,4 +132,3 @@ def _tags(record: TrainingRecord) -> dict[str, str]:
         "first_label_at": record.first_label_at.isoformat(),
         "last_label_at": record.last_label_at.isoformat(),
     }
-

@@ -53,7 +53,8 @@ def split_in_time(extract: pd.DataFrame, horizon: timedelta, holdout_label_times
     times = sorted(extract["label_at"].unique())
     if len(times) <= holdout_label_times:
         raise TrainingRefused(
-            f"The extract has {len(times)} label times; {holdout_label_times} for the holdout and at least one to train on are needed."
+            f"The extract has {len(times)} label times; "
+            f"{holdout_label_times} for the holdout and at least one to train on are needed."
         )
     first_holdout = times[-holdout_label_times]
     train = extract[extract["label_at"] <= first_holdout - horizon]
@@ -93,7 +94,7 @@ def make_estimator(settings: TrainingSettings) -> Any:
 
 
 def inputs(rows: pd.DataFrame, features: list[str]) -> pd.DataFrame:
-    """The model's inputs by name, as float64: integers may be missing one day, and the signature must not change then."""
+    """The model's inputs by name, as float64: an integer may be missing one day, and the signature must not change."""
     return rows[features].astype("float64")
 
 

@@ -61,14 +61,20 @@ def connect(database: str | None = None, *, autocommit: bool = False) -> Iterato
 def _unavailable(database: str, error: psycopg.OperationalError) -> str:
     reason = str(error).strip().splitlines()[0]
     if os.environ.get("PGHOST"):
-        return f"No connection to database {database} on PGHOST={host()}: {reason}. Check PGHOST, PGPORT, PGUSER and PGPASSWORD."
-    return f"The embedded PostgreSQL does not answer: {reason}. Start it with `make warehouse`, or set PGHOST to your server."
+        return (
+            f"No connection to database {database} on PGHOST={host()}: {reason}. "
+            "Check PGHOST, PGPORT, PGUSER and PGPASSWORD."
+        )
+    return (
+        f"The embedded PostgreSQL does not answer: {reason}. "
+        "Start it with `make warehouse`, or set PGHOST to your server."
+    )
 
 
 def frame(connection: Connection, query: Query, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> "pd.DataFrame":
     """The query's rows as a DataFrame whose column names are the query's, also when there are no rows."""
     import pandas as pd
 
-    cursor = connection.execute(query, parameters)  # type: ignore[arg-type]
+    cursor = connection.execute(query, parameters)
     names = [column.name for column in cursor.description or []]
     return pd.DataFrame([list(row.values()) for row in cursor], columns=names)

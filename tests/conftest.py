@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Before anything of ours is imported: settings read these once. A second run at the same time names a folder of its own.
+# Before anything of ours is imported: settings read these once.
+# A second run at the same time names a folder of its own.
 RUN_DIR = Path(os.environ.setdefault("SKEWLESS_TEST_RUN_DIR", str(ROOT / ".run" / "test")))
 os.environ["SKEWLESS_RUN_DIR"] = str(RUN_DIR)
 for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", "AIRFLOW_", "MLFLOW_"))]:

@@ -195,7 +195,7 @@ select {", ".join(COLUMNS)}, source_file, source_row
 from raw.load_buffer
 where content_sha256 = %(content)s and reason is null
 order by source_row
-"""  # noqa: S608 - our own column names
+"""
 
 QUARANTINE_NO_MORE = """
 delete from raw.rejected_rows as rejected

@@ -199,9 +199,7 @@ def _check_header(path: Path, columns: list[str]) -> None:
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     if missing:
         present = _shortened(", ".join(columns)) or "none"
-        raise refusal(
-            path, f"it lacks the column {', '.join(missing)}; it has {present}", "add what is missing"
-        )
+        raise refusal(path, f"it lacks the column {', '.join(missing)}; it has {present}", "add what is missing")
     repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
         names = _shortened(", ".join(map(repr, repeated)))
@@ -241,9 +239,7 @@ def _records(path: Path, file: TextIOWrapper) -> Iterator[list[str]]:
             return
         except csv.Error as error:
             problem = f"the row that starts in line {line} cannot be read ({error})"
-            raise refusal(
-                path, problem, "look for a quote in it that is not closed or not doubled"
-            ) from error
+            raise refusal(path, problem, "look for a quote in it that is not closed or not doubled") from error
         yield fields
 
 
@@ -252,9 +248,7 @@ def _type_fields(number: int, header: list[str], fields: list[str], assume_utc: 
     if len(fields) == len(header):
         return type_text(number, text, assume_utc=assume_utc)
     surplus = {"surplus fields": fields[len(header) :]} if len(fields) > len(header) else {}
-    return _refused(
-        number, {**text, **surplus}, f"has {len(fields)} fields where the header has {len(header)}"
-    )
+    return _refused(number, {**text, **surplus}, f"has {len(fields)} fields where the header has {len(header)}")
 
 
 def _read_parquet(path: Path, after_row: int, assume_utc: bool) -> Iterator[Chunk]:

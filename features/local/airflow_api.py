@@ -1,4 +1,4 @@
-"""A small client of the running Airflow's REST API: trigger a partition, follow what it sets off, find out what failed."""
+"""A small client of the running Airflow's REST API: trigger a partition and follow what it sets off."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -42,7 +42,10 @@ def run(console: Console) -> None:
     with warehouse.connect() as connection:
         summary.show(connection, MODEL, console)
     postgres.stop()
-    console.print(f"\nDone in {time.monotonic() - began:.0f} s. Look around: [b]make up[/b] (Airflow, MLflow), [b]make psql[/b] (SQL).")
+    console.print(
+        f"\nDone in {time.monotonic() - began:.0f} s. "
+        "Look around: [b]make up[/b] (Airflow, MLflow), [b]make psql[/b] (SQL)."
+    )
 
 
 def _prepare(console: Console) -> None:
@@ -88,9 +91,12 @@ def _refuse_other_data() -> None:
             ).fetchone()
             foreign = tables is not None
         else:
-            foreign = connection.execute(
-                "select 1 from raw.session_events where source_file is distinct from %s limit 1", [sample]
-            ).fetchone() is not None
+            foreign = (
+                connection.execute(
+                    "select 1 from raw.session_events where source_file is distinct from %s limit 1", [sample]
+                ).fetchone()
+                is not None
+            )
     if foreign:
         raise SkewlessError(
             f"Database {settings.WAREHOUSE_DATABASE} holds more than the sample data, and the demo starts over. "

@@ -92,16 +92,14 @@ def airflow() -> dict[str, str]:
         "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
         "AIRFLOW__COSMOS__ENABLE_MEMORY_OPTIMISED_IMPORTS": "True",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "AIRFLOW_CONN_WAREHOUSE": json.dumps(
-            {
-                "conn_type": "postgres",
-                "host": warehouse.host(),
-                "port": int(os.environ.get("PGPORT", "5432")),
-                "login": warehouse.user(),
-                "password": os.environ.get("PGPASSWORD", ""),
-                "schema": settings.WAREHOUSE_DATABASE,
-            }
-        ),
+        "AIRFLOW_CONN_WAREHOUSE": json.dumps({
+            "conn_type": "postgres",
+            "host": warehouse.host(),
+            "port": int(os.environ.get("PGPORT", "5432")),
+            "login": warehouse.user(),
+            "password": os.environ.get("PGPASSWORD", ""),
+            "schema": settings.WAREHOUSE_DATABASE,
+        }),
     }
 
 

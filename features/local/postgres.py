@@ -16,7 +16,7 @@ def is_embedded() -> bool:
 
 
 def start() -> None:
-    """Starts the embedded server unless it runs; keeps running until `stop`. Does nothing when PGHOST names a server."""
+    """Starts the embedded server unless it runs; it runs until `stop`. Does nothing when PGHOST names a server."""
     if not is_embedded():
         return
     if len(str(settings.EMBEDDED_POSTGRES / ".s.PGSQL.5432")) > 103:
@@ -27,7 +27,9 @@ def start() -> None:
     try:
         _package().get_server(settings.EMBEDDED_POSTGRES, cleanup_mode=None)
     except (subprocess.SubprocessError, OSError, RuntimeError) as error:
-        raise SkewlessError(f"The embedded PostgreSQL did not start: {error}. Its log is {settings.EMBEDDED_POSTGRES}/log.") from error
+        raise SkewlessError(
+            f"The embedded PostgreSQL did not start: {error}. Its log is {settings.EMBEDDED_POSTGRES}/log."
+        ) from error
 
 
 def stop() -> bool:

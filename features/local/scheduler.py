@@ -18,4 +18,4 @@ PRELOADED = (dbt.cli.main, mlflow.sklearn, pandas, scipy.stats, sklearn.ensemble
 
 if __name__ == "__main__":
     sys.argv = ["airflow", "scheduler"]
-    main()
+    main()  # type: ignore[no-untyped-call]

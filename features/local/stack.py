@@ -87,9 +87,10 @@ def run_side_by_side(steps: dict[str, list[str]]) -> None:
     for name, command in steps.items():
         path = LOGS / f"{name.replace(' ', '_')}.log"
         with path.open("wb") as log:
-            running.append(
-                (name, path, subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, cwd=settings.HOME))  # noqa: S603 - our own commands
+            process = subprocess.Popen(  # noqa: S603 - our own commands
+                command, env=env, stdout=log, stderr=subprocess.STDOUT, cwd=settings.HOME
             )
+            running.append((name, path, process))
     for name, path, process in running:
         if process.wait():
             tail = "\n".join(path.read_text(errors="replace").splitlines()[-15:])

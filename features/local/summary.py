@@ -38,7 +38,9 @@ limit 4
 """
 
 PUBLICATIONS = """
-select as_of, feature_version, row_count, retired_at is null as is_live from serving.publications order by publication_id
+select as_of, feature_version, row_count, retired_at is null as is_live
+from serving.publications
+order by publication_id
 """
 
 DRIFT = """
@@ -76,7 +78,7 @@ def show(connection: Connection, model: str, console: Console) -> None:
         "Which versions are there, and how good are they on flights they never saw?": VERSIONS,
     }
     for question, query in questions.items():
-        rows = connection.execute(query, {"model": model}).fetchall()  # type: ignore[arg-type]
+        rows = connection.execute(query, {"model": model}).fetchall()
         console.print(_table(question, rows))
 
 

@@ -16,7 +16,10 @@ def run(console: Console) -> None:
             migrate()
             stack.prepare()
             stack.start(with_mlflow=True)
-        console.print(f"Airflow  {stack.airflow_url()}   user [b]admin[/b], password [b]{environment.secret('admin_password')}[/b]")
+        console.print(
+            f"Airflow  {stack.airflow_url()}   "
+            f"user [b]admin[/b], password [b]{environment.secret('admin_password')}[/b]"
+        )
         console.print(f"MLflow   {stack.mlflow_url()}")
         console.print("Stop with Ctrl-C here, or `make down`.")
         while stack.running():

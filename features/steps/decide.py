@@ -9,9 +9,8 @@ from typing import Any
 from psycopg import sql
 
 from features import tracking, training, warehouse
-from features.contract import Model
+from features.contract import Model, Severity
 from features.drift import SEVERITIES, DriftStatus
-from features.contract import Severity
 from features.policy import Champion, DriftFinding, PolicyInputs, RetrainingDecision, RetrainingPolicy
 from features.steps.extract import baseline_of
 
@@ -106,7 +105,8 @@ def _write(
     connection.execute(
         """
         insert into monitoring.retraining_decisions (
-            model_name, as_of, should_retrain, trigger, priority, reason, triggers, blocked_by, champion_version, dag_run_id
+            model_name, as_of, should_retrain, trigger, priority, reason, triggers, blocked_by, champion_version,
+            dag_run_id
         )
         values (
             %(model_name)s, %(as_of)s, %(should_retrain)s, %(trigger)s, %(priority)s, %(reason)s, %(triggers)s,

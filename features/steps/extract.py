@@ -45,7 +45,9 @@ def training_extract(model: Model, as_of: datetime) -> TrainingExtract:
             [as_of],
         ).fetchone()
         if not facts or not facts["n"]:
-            raise SkewlessError(f"No label of {model.name} had matured by {as_of:%Y-%m-%d}: there is nothing to train on.")
+            raise SkewlessError(
+                f"No label of {model.name} had matured by {as_of:%Y-%m-%d}: there is nothing to train on."
+            )
         if facts["versions"] != 1:
             raise SkewlessError(f"{'.'.join(model.training_set)} mixes {facts['versions']} feature versions.")
         order = sql.SQL(" order by {}, label_at").format(sql.Identifier(model.entity))
@@ -56,12 +58,14 @@ def training_extract(model: Model, as_of: datetime) -> TrainingExtract:
     return TrainingExtract(rows, hashlib.sha256(identity.encode()).hexdigest()[:16], facts["version"])
 
 
-def snapshot(connection: warehouse.Connection, model: Model, as_of: datetime, version: str, names: list[str]) -> pd.DataFrame:
+def snapshot(
+    connection: warehouse.Connection, model: Model, as_of: datetime, version: str, names: list[str]
+) -> pd.DataFrame:
     """Columns of the feature rows at as_of, of the model's population, in key order."""
     query = sql.SQL("select {} from {} where as_of = %s and feature_version = %s and ({}) order by {}").format(
         sql.SQL(", ").join(map(sql.Identifier, names)),
         sql.Identifier(*model.feature_view.relation),
-        sql.SQL(model.population),  # type: ignore[arg-type] # the contract's own SQL, as trusted as a dbt model
+        sql.SQL(model.population),  # the contract's own SQL, as trusted as a dbt model
         sql.Identifier(model.entity),
     )
     return warehouse.frame(connection, query, [as_of, version])

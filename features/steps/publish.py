@@ -30,7 +30,8 @@ def publish(view: FeatureView, as_of: datetime) -> dict[str, Any]:
         row_count = count_rows(connection, view, as_of, version)
         if not row_count:
             raise SkewlessError(
-                f"{view.schema_name}.{view.name} has no row at {as_of:%Y-%m-%d %H:%M}Z of definition {version}; clear the Dag's dbt tasks of this run."
+                f"{view.schema_name}.{view.name} has no row at {as_of:%Y-%m-%d %H:%M}Z of definition "
+                f"{version}; clear the dbt tasks of this Dag run."
             )
         live = connection.execute(
             "select as_of, feature_version from serving.publications where feature_view = %s and retired_at is null",
@@ -48,7 +49,8 @@ def publish(view: FeatureView, as_of: datetime) -> dict[str, Any]:
             [view.name],
         )
         connection.execute(
-            "insert into serving.publications (feature_view, as_of, feature_version, row_count) values (%s, %s, %s, %s)",
+            "insert into serving.publications (feature_view, as_of, feature_version, row_count)"
+            " values (%s, %s, %s, %s)",
             [view.name, as_of, version, row_count],
         )
     log.info("Published %s at %s: %s rows of definition %s.", view.name, as_of, f"{row_count:,}", version)
@@ -62,7 +64,8 @@ def current_version(connection: warehouse.Connection, view: FeatureView) -> str:
         SkewlessError: when dbt has never built the view.
     """
     row = connection.execute(
-        "select feature_version from features.feature_versions where feature_view = %s order by last_built_at desc limit 1",
+        "select feature_version from features.feature_versions where feature_view = %s"
+        " order by last_built_at desc limit 1",
         [view.name],
     ).fetchone()
     if row is None:

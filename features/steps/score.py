@@ -31,7 +31,8 @@ def score(model: Model, as_of: datetime) -> dict[str, Any]:
         if version != champion.feature_version:
             raise SkewlessError(
                 f"{model.name} v{champion.number} was trained on definition {champion.feature_version} of "
-                f"{model.feature_view.name}, which is {version} now. Trigger {model.name}_training with this partition key."
+                f"{model.feature_view.name}, which is {version} now. "
+                f"Trigger {model.name}_training with this partition key."
             )
         rows = snapshot(connection, model, as_of, version, [model.entity, *model.feature_names])
         if rows.empty:

@@ -21,7 +21,10 @@ def train(model: Model, as_of: datetime) -> str:
     extract = training_extract(model, as_of)
     split = _split(model, extract)
     log.info(
-        "Extract %s: %s rows to train on, %s held out.", extract.extract_id, f"{len(split.train):,}", f"{len(split.holdout):,}"
+        "Extract %s: %s rows to train on, %s held out.",
+        extract.extract_id,
+        f"{len(split.train):,}",
+        f"{len(split.holdout):,}",
     )
     fitted = training.fit(split, list(model.feature_names), model.label, model.training)
     log.info("Holdout: %s", ", ".join(f"{name} {value:.4f}" for name, value in fitted.metrics.items()))
@@ -71,7 +74,8 @@ def gate(model: Model, challenger: float, champion: float | None) -> tuple[bool,
         return True, f"Its {name} {challenger:.4f} reaches the minimum {minimum:g}, and there is no other champion."
     if challenger < champion - tolerance:
         return False, f"Its {name} {challenger:.4f} is worse than the champion's {champion:.4f} on the same holdout."
-    return True, f"Its {name} {challenger:.4f} is within {tolerance:g} of the champion's {champion:.4f} or better, on the same holdout."
+    comparison = f"within {tolerance:g} of the champion's {champion:.4f} or better, on the same holdout"
+    return True, f"Its {name} {challenger:.4f} is {comparison}."
 
 
 def _split(model: Model, extract: TrainingExtract) -> training.Split:
@@ -102,8 +106,15 @@ def _write_evaluation(
         on conflict (model_name, model_version) do nothing
         """,
         [
-            model.name, number, as_of, json.dumps(judged), len(split.train), len(split.holdout), extract.extract_id,
-            promoted, reason,
+            model.name,
+            number,
+            as_of,
+            json.dumps(judged),
+            len(split.train),
+            len(split.holdout),
+            extract.extract_id,
+            promoted,
+            reason,
         ],
     )
 
@@ -120,7 +131,12 @@ def _write_baseline(
         on conflict (model_name, model_version) do nothing
         """,
         [
-            model.name, number, ".".join(model.training_set), extract.feature_version,
-            split.train["label_at"].min(), split.train["label_at"].max(), len(split.train),
+            model.name,
+            number,
+            ".".join(model.training_set),
+            extract.feature_version,
+            split.train["label_at"].min(),
+            split.train["label_at"].max(),
+            len(split.train),
         ],
     )

@@ -62,7 +62,8 @@ def _write(
     names = list(row)
     updates = ", ".join(f"{name} = excluded.{name}" for name in names)
     connection.execute(
-        f"insert into monitoring.drift_reports ({', '.join(names)}) values ({', '.join(f'%({name})s' for name in names)})"  # noqa: S608 - names of a dataclass
+        f"insert into monitoring.drift_reports ({', '.join(names)})"
+        f" values ({', '.join(f'%({name})s' for name in names)})"
         f" on conflict (model_name, as_of, feature, model_version) do update set {updates}, reported_at = now()",
         row,
     )
