@@ -10,9 +10,9 @@ from datetime import timedelta
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from features.errors import SkewlessError
 
@@ -28,8 +28,13 @@ class Severity(IntEnum):
     CRITICAL = 2
 
 
-def _severity(value: object) -> object:
-    return Severity[value.upper()] if isinstance(value, str) and value.upper() in Severity.__members__ else value
+def _severity(value: object) -> Severity:
+    if isinstance(value, Severity):
+        return value
+    # Not `none`: every feature is at or above it, so it would call for a retraining each hour.
+    if str(value).lower() not in {"warning", "critical"}:
+        raise ValueError(f"{value!r} is neither warning nor critical")
+    return Severity[str(value).upper()]
 
 
 class Strict(BaseModel):
@@ -46,6 +51,14 @@ class DriftSettings(Strict):
 
     warning_floor: float = Field(default=0.04, ge=0, le=1)
     critical_floor: float = Field(default=0.10, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.warning_floor > self.critical_floor:
+            raise ValueError(
+                f"warning_floor {self.warning_floor:g} is above critical_floor {self.critical_floor:g}; set both"
+            )
+        return self
 
 
 class Feature(Strict):
@@ -97,7 +110,7 @@ class RetrainingSettings(Strict):
 class PromotionSettings(Strict):
     """When a freshly trained challenger becomes champion."""
 
-    metric: str = "roc_auc"
+    metric: Literal["roc_auc", "average_precision", "accuracy"] = "roc_auc"  # of what is measured, those to maximise
     minimum: float = 0.5
     tolerance: float = Field(default=0.0, ge=0)
 
@@ -221,16 +234,22 @@ def _checked(kind: type[T], meta: dict[str, Any], where: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise SkewlessError(f"{where}: config.meta.{key}: {first['msg']}.") from error
+        raise SkewlessError(f"{where}: config.meta.{key}: {first['msg'].removeprefix('Value error, ')}.") from error
+
+
+def _where(node: dict[str, Any]) -> str:
+    return f"{(node['patch_path'] or node['original_file_path']).split('://')[-1]}: {node['name']}"
 
 
 def _feature_view(node: dict[str, Any]) -> FeatureView:
-    where = f"{node['patch_path'].split('://')[-1]}: {node['name']}"
+    where = _where(node)
     meta = _checked(FeatureViewMeta, node["config"]["meta"], where)
     features = []
     for column in node["columns"].values():
         column_meta = _checked(ColumnMeta, column.get("config", {}).get("meta", {}), f"{where}.{column['name']}")
         if column_meta.feature:
+            if not column["data_type"]:
+                raise SkewlessError(f"{where}.{column['name']}: a feature needs a data_type.")
             features.append(
                 Feature(
                     name=column["name"],
@@ -258,11 +277,11 @@ def _model(exposure: dict[str, Any], views: dict[str, FeatureView], nodes: dict[
     for key, name in (("labels", meta.labels), ("training_set", meta.training_set)):
         if name not in nodes:
             raise SkewlessError(f"{where}: config.meta.{key}: there is no dbt model {name!r}.")
-    label = _checked(LabelMeta, nodes[meta.labels]["config"]["meta"], meta.labels)
+    label = _checked(LabelMeta, nodes[meta.labels]["config"]["meta"], _where(nodes[meta.labels]))
     return Model(
         name=exposure["name"],
         description=exposure["description"],
-        owner=exposure["owner"]["name"],
+        owner=exposure["owner"].get("name") or exposure["owner"]["email"],
         entity=meta.entity,
         feature_view=views[meta.feature_view],
         labels=meta.labels,

@@ -99,9 +99,10 @@ class FeatureDriftMonitor:
             return FeatureDriftReport(
                 feature, as_of, DriftStatus.MISSING_FEATURE, n, f"None of {n:,} served rows has a value."
             )
-        if len(given) < MIN_SAMPLES:
-            detail = f"{len(given):,} served values; {MIN_SAMPLES} are needed."
-            return FeatureDriftReport(feature, as_of, DriftStatus.INSUFFICIENT_DATA, n, detail)
+        for name, values in (("served", given), ("training", training)):
+            if len(values) < MIN_SAMPLES:
+                detail = f"{len(values):,} {name} values; {MIN_SAMPLES} are needed."
+                return FeatureDriftReport(feature, as_of, DriftStatus.INSUFFICIENT_DATA, n, detail)
         return self._compare(feature, training, given, n, as_of)
 
     def _compare(self, feature: str, training: Sample, serving: Sample, n: int, as_of: datetime) -> FeatureDriftReport:

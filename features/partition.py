@@ -4,8 +4,6 @@ from datetime import UTC, datetime
 
 from features.errors import SkewlessError
 
-KEY_FORMAT = "%Y-%m-%dT%H:%M:%S"
-
 
 def parse_as_of(key: str | None) -> datetime:
     """The instant a partition key names.
@@ -23,9 +21,9 @@ def parse_as_of(key: str | None) -> datetime:
         )
     try:
         as_of = datetime.fromisoformat(key)
-    except ValueError:
+        as_of = as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: in UTC it would be before the year 1 or after 9999
         raise SkewlessError(f"Partition key {key!r} is not an instant such as 2013-07-01T00:00:00 (UTC).") from None
-    as_of = as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of.astimezone(UTC)
     if (as_of.minute, as_of.second, as_of.microsecond) != (0, 0, 0):
         raise SkewlessError(f"Partition key {key!r} is not on the hour; features are published hourly.")
     return as_of
@@ -33,4 +31,4 @@ def parse_as_of(key: str | None) -> datetime:
 
 def format_key(as_of: datetime) -> str:
     """The partition key of an instant."""
-    return as_of.astimezone(UTC).strftime(KEY_FORMAT)
+    return as_of.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")

@@ -4,6 +4,7 @@ Every trigger is evaluated and kept with its evidence. What cannot be judged is 
 fine, and never a reason to retrain either.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -140,11 +141,12 @@ class RetrainingPolicy:
         )
 
     def _performance(self, champion: Champion, inputs: PolicyInputs) -> TriggerFinding:
-        if inputs.recent_metric is None:
+        if inputs.recent_metric is None or math.isnan(inputs.recent_metric) or math.isnan(champion.holdout_metric):
             evidence = "Performance is unknown: too few labels have matured since the champion was trained."
             return TriggerFinding(RetrainingTrigger.PERFORMANCE, None, evidence)
         bound = champion.holdout_metric * (1 - self.settings.performance_drop)
-        fired = inputs.recent_metric < bound
+        # At the bound is not below it, also where floating point has them differ in the last digit.
+        fired = inputs.recent_metric < bound and not math.isclose(inputs.recent_metric, bound)
         evidence = (
             f"On {inputs.recent_labels:,} labels matured since, the champion scores {inputs.recent_metric:.3f}, "
             f"{'below' if fired else 'not below'} {bound:.3f} ({1 - self.settings.performance_drop:.0%} of its holdout "

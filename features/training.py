@@ -86,11 +86,14 @@ def make_estimator(settings: TrainingSettings) -> Any:
     """The estimator that the contract names by its import path."""
     module, _, name = settings.estimator.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)(**settings.parameters)
+        estimator = getattr(importlib.import_module(module), name)(**settings.parameters)
     except (ImportError, AttributeError, ValueError) as error:
         raise SkewlessError(f"training.estimator: {settings.estimator} cannot be imported ({error}).") from error
     except TypeError as error:
         raise SkewlessError(f"training.parameters: {settings.estimator} refuses them ({error}).") from error
+    if not hasattr(estimator, "predict_proba"):
+        raise SkewlessError(f"training.estimator: {settings.estimator} has no predict_proba, so it gives no scores.")
+    return estimator
 
 
 def inputs(rows: pd.DataFrame, features: list[str]) -> pd.DataFrame:

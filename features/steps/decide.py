@@ -61,12 +61,18 @@ def _drift(
 ) -> list[DriftFinding]:
     rows = connection.execute(
         "select feature, status from monitoring.drift_reports"
-        " where model_name = %s and model_version = %s and as_of = %s order by feature",
+        " where model_name = %s and model_version = %s and as_of = %s",
         [model.name, version.number, as_of],
     ).fetchall()
+    if not rows:
+        return []
+    reported = {row["feature"]: DriftStatus(row["status"]) for row in rows}
+    # Nobody looked at a feature without a report; the policy must not take that for "did not drift".
     return [
-        DriftFinding(row["feature"], row["status"], SEVERITIES.get(DriftStatus(row["status"]), Severity.NONE))
-        for row in rows
+        DriftFinding(name, reported[name], SEVERITIES.get(reported[name], Severity.NONE))
+        if name in reported
+        else DriftFinding(name, "not_reported", Severity.NONE)
+        for name in model.feature_names
     ]
 
 

@@ -65,7 +65,7 @@ def snapshot(
     query = sql.SQL("select {} from {} where as_of = %s and feature_version = %s and ({}) order by {}").format(
         sql.SQL(", ").join(map(sql.Identifier, names)),
         sql.Identifier(*model.feature_view.relation),
-        sql.SQL(model.population),  # the contract's own SQL, as trusted as a dbt model
+        sql.SQL(model.population.replace("%", "%%")),  # the contract's own SQL, as trusted as a dbt model
         sql.Identifier(model.entity),
     )
     return warehouse.frame(connection, query, [as_of, version])
