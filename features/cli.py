@@ -14,7 +14,8 @@ from features import settings, warehouse
 from features.errors import SkewlessError
 from features.local import environment, postgres
 
-console = Console(highlight=False)
+# Tables need room where no terminal says how wide it is, as in a CI log.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 class _Commands(click.Group):

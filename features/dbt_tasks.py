@@ -62,5 +62,5 @@ def _connect_through_ephemeral(group: DbtTaskGroup) -> None:
 
     for unique_id, task in group.tasks_map.items():
         for parent in set(built_parents(unique_id)):
-            if group.tasks_map[parent].task_id not in task.upstream_task_ids:
+            if group.tasks_map[parent].node_id not in task.upstream_task_ids:
                 group.tasks_map[parent] >> task

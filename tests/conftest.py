@@ -1,6 +1,7 @@
 """Tests run against a PostgreSQL of their own under .run/test, started here and stopped at the end."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,12 @@ for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", 
 from features import settings, warehouse  # noqa: E402
 from features.local import environment, postgres  # noqa: E402
 from features.migrations import migrate  # noqa: E402
+
+# Ports that nobody listens on, so that a running `make up` is not in the way.
+with socket.socket() as one, socket.socket() as other:
+    for probe, variable in ((one, "AIRFLOW_PORT"), (other, "MLFLOW_PORT")):
+        probe.bind(("127.0.0.1", 0))
+        os.environ[variable] = str(probe.getsockname()[1])
 
 # The defaults of the project, as a process of ours would see them.
 os.environ.update(environment.postgres() | environment.tools() | environment.airflow())

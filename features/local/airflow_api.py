@@ -52,8 +52,8 @@ class AirflowApi:
         answer = self._session.patch(f"{self._url}/dags/{dag_id}", json={"is_paused": paused}, timeout=30)
         answer.raise_for_status()
 
-    def trigger(self, dag_id: str, partition_key: str, run_id: str) -> None:
-        """Starts a run for a partition.
+    def trigger(self, dag_id: str, partition_key: str | None, run_id: str) -> None:
+        """Starts a run, of a partition unless the key is None.
 
         Raises:
             SkewlessError: with Airflow's answer when it refuses.
@@ -66,11 +66,11 @@ class AirflowApi:
     def runs(self, partition_key: str, since: str) -> list[DagRun]:
         """The runs of a partition that were queued at or after `since`, oldest first."""
         found = self.get("dags/~/dagRuns", order_by="id", limit=100, run_after_gte=since)["dag_runs"]
-        return [
-            DagRun(run["dag_id"], run["dag_run_id"], run["state"], run["partition_key"], run["duration"] or 0.0)
-            for run in found
-            if run["partition_key"] == partition_key
-        ]
+        return [_dag_run(run) for run in found if run["partition_key"] == partition_key]
+
+    def run(self, dag_id: str, run_id: str) -> DagRun:
+        """One run as it is now."""
+        return _dag_run(self.get(f"dags/{dag_id}/dagRuns/{run_id}"))
 
     def failed_tasks(self, run: DagRun) -> list[str]:
         """The failed tasks of a run, each with the place of its log."""
@@ -88,3 +88,7 @@ class AirflowApi:
         """State by task of a run."""
         tasks = self.get(f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances", limit=100)["task_instances"]
         return {task["task_id"]: task["state"] for task in tasks}
+
+
+def _dag_run(run: dict[str, Any]) -> DagRun:
+    return DagRun(run["dag_id"], run["dag_run_id"], run["state"], run["partition_key"], run["duration"] or 0.0)

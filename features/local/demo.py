@@ -30,10 +30,12 @@ def run(console: Console) -> None:
         SkewlessError: naming the Dag, the task and its log when a run fails.
     """
     began = time.monotonic()
+    stack.refuse_if_running()
+    was_running = postgres.is_running()
     try:
         _prepare(console)
         api = AirflowApi()
-        _wait_for_dags(api)
+        wait_for_dags(api)
         for key in STORY:
             run_partition(api, key, console)
         api.set_paused(CHAIN[0], True)
@@ -41,7 +43,8 @@ def run(console: Console) -> None:
         stack.stop()
     with warehouse.connect() as connection:
         summary.show(connection, MODEL, console)
-    postgres.stop()
+    if not was_running:
+        postgres.stop()
     console.print(
         f"\nDone in {time.monotonic() - began:.0f} s. "
         "Look around: [b]make up[/b] (Airflow, MLflow), [b]make psql[/b] (SQL)."
@@ -57,8 +60,6 @@ def _prepare(console: Console) -> None:
 
         task = progress.add_task("Starting PostgreSQL")
         postgres.start()
-        if stack.running():
-            raise SkewlessError("Airflow is running in this checkout. Stop it with `make down`, then run the demo.")
         _start_over()
         migrate()
         step("Loading 336,776 flights of 2013")
@@ -104,7 +105,17 @@ def _refuse_other_data() -> None:
         )
 
 
-def _wait_for_dags(api: AirflowApi) -> None:
+def quiet() -> Console:
+    """A console that says nothing."""
+    return Console(quiet=True)
+
+
+def wait_for_dags(api: AirflowApi) -> None:
+    """Waits until every Dag of the chain is parsed, and unpauses them.
+
+    Raises:
+        SkewlessError: with the import errors, if there are any.
+    """
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if errors := api.import_errors():
@@ -129,14 +140,19 @@ def run_partition(api: AirflowApi, key: str, console: Console) -> list[DagRun]:
         for run in runs:
             if run.state in DONE and run.run_id not in reported:
                 reported.add(run.run_id)
-                _report(api, run, console)
+                report(api, run, console)
         if _is_over(api, runs):
             return runs
         time.sleep(0.5)
     raise SkewlessError(f"The runs of {key} are not done after {PARTITION_TIMEOUT_SECONDS} s; see {stack.LOGS}.")
 
 
-def _report(api: AirflowApi, run: DagRun, console: Console) -> None:
+def report(api: AirflowApi, run: DagRun, console: Console) -> None:
+    """Prints how long a finished run took.
+
+    Raises:
+        SkewlessError: when it failed, naming the Dag, its failed tasks and their logs.
+    """
     if run.state == "failed":
         tasks = "\n  ".join(api.failed_tasks(run)) or "no task ran"
         raise SkewlessError(f"{run.dag_id} failed for {run.partition_key}:\n  {tasks}")

@@ -56,6 +56,7 @@ def tools() -> dict[str, str]:
             "MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{settings.MLFLOW_DATABASE}"
         ),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluations of LLMs
         "SKEWLESS_ARTIFACTS": str(ARTIFACTS),
         "MPLCONFIGDIR": str(CACHES / "matplotlib"),
         "HYPOTHESIS_STORAGE_DIRECTORY": str(CACHES / "hypothesis"),
@@ -86,8 +87,6 @@ def airflow() -> dict[str, str]:
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2:///{settings.AIRFLOW_DATABASE}",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg:///{settings.AIRFLOW_DATABASE}",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(port + 1),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port + 2),
         "AIRFLOW__COSMOS__CACHE_DIR": str(CACHES / "cosmos"),
         "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
         "AIRFLOW__COSMOS__ENABLE_MEMORY_OPTIMISED_IMPORTS": "True",
@@ -116,7 +115,7 @@ def secret(name: str) -> str:
     path = settings.RUN_DIR / "secrets" / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_private(path, secrets.token_urlsafe(32) if name != "fernet_key" else _fernet_key())
+        _write_private(path, _fernet_key() if name == "fernet_key" else secrets.token_urlsafe(16))
     return path.read_text()
 
 

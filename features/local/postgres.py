@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from features import settings, warehouse
 from features.errors import SkewlessError
 
@@ -15,10 +17,14 @@ def is_embedded() -> bool:
     return warehouse.host() == str(settings.EMBEDDED_POSTGRES)
 
 
-def start() -> None:
-    """Starts the embedded server unless it runs; it runs until `stop`. Does nothing when PGHOST names a server."""
-    if not is_embedded():
-        return
+def start() -> bool:
+    """Starts the embedded server, unless it runs or PGHOST names a server. It runs until `stop`.
+
+    Returns:
+        whether this call started it.
+    """
+    if not is_embedded() or _process() is not None:
+        return False
     if len(str(settings.EMBEDDED_POSTGRES / ".s.PGSQL.5432")) > 103:
         raise SkewlessError(
             f"{settings.EMBEDDED_POSTGRES} is too long for a Unix socket (103 characters at most). "
@@ -30,27 +36,31 @@ def start() -> None:
         raise SkewlessError(
             f"The embedded PostgreSQL did not start: {error}. Its log is {settings.EMBEDDED_POSTGRES}/log."
         ) from error
+    return True
+
+
+def is_running() -> bool:
+    """True while the embedded server runs."""
+    return _process() is not None
 
 
 def stop() -> bool:
     """Stops the embedded server; its data stays. Returns whether it was running."""
-    import psutil
-
-    pid = _pid()
-    if pid is None or not psutil.pid_exists(pid):
+    process = _process()
+    if process is None:
         return False
-    process = psutil.Process(pid)
-    if process.name() != "postgres":
-        return False  # the file is from a crash, and its number belongs to somebody else by now
     process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown: open transactions roll back
     process.wait(timeout=60)
     return True
 
 
-def _pid() -> int | None:
+def _process() -> psutil.Process | None:
     try:
-        return int((settings.EMBEDDED_POSTGRES / "postmaster.pid").read_text().splitlines()[0])
-    except FileNotFoundError:
+        pid = int((settings.EMBEDDED_POSTGRES / "postmaster.pid").read_text().splitlines()[0])
+        process = psutil.Process(pid)
+        # After a crash the file stays, and its number may belong to somebody else by now.
+        return process if process.name() == "postgres" else None
+    except (FileNotFoundError, psutil.NoSuchProcess):
         return None
 
 

@@ -17,5 +17,5 @@ from airflow.__main__ import main
 PRELOADED = (dbt.cli.main, mlflow.sklearn, pandas, scipy.stats, sklearn.ensemble, sklearn.metrics)
 
 if __name__ == "__main__":
-    sys.argv = ["airflow", "scheduler"]
+    sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
     main()  # type: ignore[no-untyped-call]

@@ -31,10 +31,11 @@ class Service:
     started: float
 
     def process(self) -> psutil.Process | None:
-        """The process, or None when it is gone."""
+        """The process, or None when it is gone or only its entry is left."""
         try:
             found = psutil.Process(self.pid)
-            return found if abs(found.create_time() - self.started) < 2 else None
+            is_ours = abs(found.create_time() - self.started) < 2
+            return found if is_ours and found.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
 
@@ -93,8 +94,12 @@ def run_side_by_side(steps: dict[str, list[str]]) -> None:
             running.append((name, path, process))
     for name, path, process in running:
         if process.wait():
-            tail = "\n".join(path.read_text(errors="replace").splitlines()[-15:])
-            raise SkewlessError(f"`{name}` failed:\n{tail}\nAll of it: {path}")
+            raise SkewlessError(f"`{name}` failed:\n{end_of(path)}")
+
+
+def end_of(log: Path) -> str:
+    """The last lines of a log, and where all of it is."""
+    return "\n".join([*log.read_text(errors="replace").splitlines()[-15:], f"All of it: {log}"])
 
 
 def start(*, with_mlflow: bool, extra: Mapping[str, str] | None = None) -> list[Service]:
@@ -106,15 +111,15 @@ def start(*, with_mlflow: bool, extra: Mapping[str, str] | None = None) -> list[
     Raises:
         SkewlessError: when it already runs, a port is taken, or a service dies while starting.
     """
-    if running():
-        raise SkewlessError(f"Airflow is running at {airflow_url()} already. Stop it with `make down`.")
+    refuse_if_running()
     _check_ports(with_mlflow)
     LOGS.mkdir(parents=True, exist_ok=True)
     airflow = [sys.executable, "-m", "airflow"]
+    # Nothing serves logs on a port of its own: the api-server reads the files.
     commands = {name: [*airflow, name] for name in ("api-server", "dag-processor")}
     commands["scheduler"] = [sys.executable, "-m", "features.local.scheduler"]
     if with_mlflow:
-        commands["triggerer"] = [*airflow, "triggerer"]
+        commands["triggerer"] = [*airflow, "triggerer", "--skip-serve-logs"]
         commands["mlflow"] = _mlflow_command()
     services = [_spawn(name, command, extra or {}) for name, command in commands.items()]
     STATE.write_text(json.dumps([asdict(service) for service in services]))
@@ -124,6 +129,12 @@ def start(*, with_mlflow: bool, extra: Mapping[str, str] | None = None) -> list[
         stop()
         raise
     return services
+
+
+def refuse_if_running() -> None:
+    """Raises when this checkout's Airflow runs; two at a time would share one home."""
+    if running():
+        raise SkewlessError(f"Airflow is running in this checkout, at {airflow_url()}. Stop it with `make down`.")
 
 
 def running() -> list[Service]:
@@ -187,8 +198,7 @@ def _mlflow_command() -> list[str]:
 
 
 def _check_ports(with_mlflow: bool) -> None:
-    port = environment.airflow_port()
-    wanted = {port: "AIRFLOW_PORT", port + 1: "AIRFLOW_PORT", port + 2: "AIRFLOW_PORT"}
+    wanted = {environment.airflow_port(): "AIRFLOW_PORT"}
     if with_mlflow:
         wanted[environment.mlflow_port()] = "MLFLOW_PORT"
     for number, variable in wanted.items():
@@ -199,8 +209,7 @@ def _check_ports(with_mlflow: bool) -> None:
             except OSError:
                 example = 18080 if variable == "AIRFLOW_PORT" else 15000
                 raise SkewlessError(
-                    f"Port {number} on 127.0.0.1 is in use. Choose another, as in `make up {variable}={example}`"
-                    + (" (Airflow takes that port and the two after it)." if variable == "AIRFLOW_PORT" else ".")
+                    f"Port {number} on 127.0.0.1 is in use. Choose another: make up {variable}={example}"
                 ) from None
 
 
@@ -208,9 +217,8 @@ def _wait_until_healthy(services: Iterable[Service], with_mlflow: bool) -> None:
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         for service in services:
-            if service.process() is None or service.process().status() == psutil.STATUS_ZOMBIE:  # type: ignore[union-attr]
-                tail = "\n".join(service.log.read_text(errors="replace").splitlines()[-15:])
-                raise SkewlessError(f"{service.name} stopped while starting:\n{tail}\nAll of it: {service.log}")
+            if service.process() is None:
+                raise SkewlessError(f"{service.name} stopped while starting:\n{end_of(service.log)}")
         if _is_healthy() and (not with_mlflow or _answers(f"{mlflow_url()}/health")):
             return
         time.sleep(0.5)
