@@ -12,8 +12,8 @@ PLUGINS_FOLDER = HOME / "plugins"
 EMBEDDED_POSTGRES = RUN_DIR / "postgres"
 
 WAREHOUSE_DATABASE = os.environ.get("PGDATABASE", "skewless")
-AIRFLOW_DATABASE = os.environ.get("SKEWLESS_AIRFLOW_DATABASE", "skewless_airflow")
-MLFLOW_DATABASE = os.environ.get("SKEWLESS_MLFLOW_DATABASE", "skewless_mlflow")
+AIRFLOW_DATABASE = os.environ.get("SKEWLESS_AIRFLOW_DATABASE", f"{WAREHOUSE_DATABASE}_airflow")
+MLFLOW_DATABASE = os.environ.get("SKEWLESS_MLFLOW_DATABASE", f"{WAREHOUSE_DATABASE}_mlflow")
 
 
 # dbt's manifest, which the Dags and the contract read. Written by `make manifest`.

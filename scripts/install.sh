@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs a lock file and this project into .venv: with uv where it is found or can be had from pip, else with pip.
+# Installs a lock file and this project into .venv: with uv where it is found or can be had from pip, else with pip
+# (SKEWLESS_PIP=1 asks for pip at once).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lock=$1
@@ -20,8 +21,10 @@ esac
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 uv=$(command -v uv || true)
-if [ -z "$uv" ]; then
-    [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet uv || say "uv cannot be installed; pip will do."
+if [ -z "$uv" ] && [ -z "${SKEWLESS_PIP:-}" ]; then
+    [ -x .venv/bin/uv ] ||
+        .venv/bin/python -m pip install --quiet --require-hashes --requirement requirements-uv.lock ||
+        say "uv cannot be installed; pip will do."
     if [ -x .venv/bin/uv ]; then uv=.venv/bin/uv; fi
 fi
 

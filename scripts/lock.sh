@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Writes requirements.lock (what runs) and requirements-dev.lock (that and the tools), with hashes, for Python 3.11-3.13.
+# Writes requirements.lock (what runs), requirements-dev.lock (that and the tools) and requirements-uv.lock (the installer)
+# with hashes, for Python 3.11 to 3.13.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=$(command -v uv || echo .venv/bin/uv)
-compile() { # output, further arguments
+compile() { # output, then what to resolve
     "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-        --no-header --output-file "$1" pyproject.toml "${@:2}"
+        --no-header --output-file "$@"
 }
-compile requirements.lock
-compile requirements-dev.lock --extra dev --constraint requirements.lock
+compile requirements.lock pyproject.toml
+compile requirements-dev.lock pyproject.toml --extra dev --constraint requirements.lock
+echo uv | compile requirements-uv.lock -

@@ -180,11 +180,9 @@ def test_running_a_partition_again_changes_nothing(airflow: AirflowApi, second: 
         "monitoring.drift_reports": " - 'reported_at'",
         "monitoring.retraining_decisions": " - 'decided_at' - 'dag_run_id'",
     }
-    query = " union all ".join(
-        f"select '{table}', (select md5(string_agg((to_jsonb(t){without})::text, '' order by (to_jsonb(t){without})::text))"
-        f" from {table} as t)"
-        for table, without in tables.items()
-    )
+    row = "(to_jsonb(t){without})::text"
+    checksum = f"select '{{table}}', (select md5(string_agg({row}, '' order by {row})) from {{table}} as t)"
+    query = " union all ".join(checksum.format(table=table, without=without) for table, without in tables.items())
     before = rows(query)
     demo.run_partition(airflow, SECOND, demo.quiet())
     assert rows(query) == before

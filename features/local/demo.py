@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime
 
+from psycopg import sql
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -72,37 +73,30 @@ def _prepare(console: Console) -> None:
 
 
 def _start_over() -> None:
-    """Drops what an earlier demo left; refuses to touch a warehouse that holds anything but the sample."""
+    """Drops what an earlier demo left; refuses to touch databases that hold anything else."""
+    names = (settings.WAREHOUSE_DATABASE, settings.AIRFLOW_DATABASE, settings.MLFLOW_DATABASE)
     with warehouse.connect("postgres", autocommit=True) as connection:
-        present = {row["datname"] for row in connection.execute("select datname from pg_database")}
-    if settings.WAREHOUSE_DATABASE in present:
-        _refuse_other_data()
-    with warehouse.connect("postgres", autocommit=True) as connection:
-        for name in (settings.WAREHOUSE_DATABASE, settings.AIRFLOW_DATABASE, settings.MLFLOW_DATABASE):
-            connection.execute(f'drop database if exists "{name}" with (force)')
-
-
-def _refuse_other_data() -> None:
-    sample = "nycflights13_session_events.csv"
-    with warehouse.connect() as connection:
-        found = connection.execute("select to_regclass('raw.session_events') is not null as present").fetchone()
-        if not found or not found["present"]:
-            tables = connection.execute(
-                "select 1 from pg_tables where schemaname not in ('pg_catalog', 'information_schema') limit 1"
-            ).fetchone()
-            foreign = tables is not None
-        else:
-            foreign = (
-                connection.execute(
-                    "select 1 from raw.session_events where source_file is distinct from %s limit 1", [sample]
-                ).fetchone()
-                is not None
+        present = {row["datname"] for row in connection.execute("select datname from pg_database")} & set(names)
+        if present and not (settings.WAREHOUSE_DATABASE in present and _holds_only_the_sample()):
+            raise SkewlessError(
+                f"The demo starts over, and {', '.join(sorted(present))} may hold more than an earlier demo's results. "
+                "Give it databases of its own: make demo PGDATABASE=skewless_demo"
             )
-    if foreign:
-        raise SkewlessError(
-            f"Database {settings.WAREHOUSE_DATABASE} holds more than the sample data, and the demo starts over. "
-            "Give it a database of its own: make demo PGDATABASE=skewless_demo"
-        )
+        for name in names:
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+def _holds_only_the_sample() -> bool:
+    """Whether the warehouse has our tables, and no event but the sample's."""
+    with warehouse.connect() as connection:
+        ours = connection.execute("select to_regclass('raw.session_events') as found").fetchone()
+        if not ours or ours["found"] is None:
+            return False
+        other = connection.execute(
+            "select 1 from raw.session_events where source_file is distinct from %s limit 1",
+            [nycflights13.SESSION_EVENTS.name],
+        ).fetchone()
+        return other is None
 
 
 def quiet() -> Console:
