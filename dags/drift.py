@@ -27,6 +27,7 @@ def drift_dag(model: Model) -> None:
         dag_id=f"{model.name}_drift",
         schedule=PartitionedAssetTimetable(assets=scored(model)),
         catchup=False,
+        is_paused_upon_creation=False,
         max_active_runs=1,
         default_args=DEFAULT_ARGS,
         doc_md=DOCS.format(name=model.name, view=model.feature_view.name),

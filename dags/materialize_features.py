@@ -31,6 +31,7 @@ VIEWS = list(CONTRACT.feature_views.values())
 @dag(
     schedule=CronPartitionTimetable(settings.MATERIALIZE_CRON, timezone="UTC"),
     catchup=False,
+    is_paused_upon_creation=True,  # a person says when the hourly runs begin
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
     doc_md=DOCS,

@@ -30,6 +30,7 @@ def retraining_dag(model: Model) -> None:
         dag_id=f"{model.name}_retraining",
         schedule=PartitionedAssetTimetable(assets=watched(model)),
         catchup=False,
+        is_paused_upon_creation=False,
         max_active_runs=1,
         default_args=DEFAULT_ARGS,
         doc_md=DOCS.format(name=model.name),

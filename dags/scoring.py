@@ -28,6 +28,7 @@ def scoring_dag(model: Model) -> None:
         dag_id=f"{model.name}_scoring",
         schedule=PartitionedAssetTimetable(assets=published(model.feature_view)),
         catchup=False,
+        is_paused_upon_creation=False,
         max_active_runs=1,
         default_args=DEFAULT_ARGS,
         doc_md=DOCS.format(name=model.name, population=model.population, view=model.feature_view.name),

@@ -28,6 +28,7 @@ def training_dag(model: Model) -> None:
         dag_id=f"{model.name}_training",
         schedule=PartitionedAssetTimetable(assets=retraining_wanted(model)),
         catchup=False,
+        is_paused_upon_creation=False,
         max_active_runs=1,
         default_args=DEFAULT_ARGS,
         doc_md=DOCS.format(name=model.name, training_set=".".join(model.training_set)),

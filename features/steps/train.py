@@ -59,8 +59,9 @@ def promote(model: Model, number: str, as_of: datetime) -> dict[str, Any]:
         _write_evaluation(connection, model, number, as_of, judged, split, extract, promoted, reason)
         if promoted:
             _write_baseline(connection, model, number, split, extract)
-            # Last, so that a champion always has its baseline; the transaction ends with it.
-            tracking.promote(model, number)
+    if promoted:
+        # Last, so that a champion always has its baseline.
+        tracking.promote(model, number)
     log.info("%s v%s: %s. %s", model.name, number, "promoted" if promoted else "not promoted", reason)
     return {"version": number, "promoted": promoted, "reason": reason}
 
@@ -68,7 +69,7 @@ def promote(model: Model, number: str, as_of: datetime) -> dict[str, Any]:
 def gate(model: Model, challenger: float, champion: float | None) -> tuple[bool, str]:
     """Whether a challenger with this metric may replace a champion with that one, and why."""
     name, minimum, tolerance = model.promotion.metric, model.promotion.minimum, model.promotion.tolerance
-    if challenger < minimum:
+    if not challenger >= minimum:  # so that NaN is not good enough either
         return False, f"Its {name} {challenger:.4f} is below the minimum {minimum:g}."
     if champion is None:
         return True, f"Its {name} {challenger:.4f} reaches the minimum {minimum:g}, and there is no other champion."
@@ -103,7 +104,15 @@ def _write_evaluation(
             model_name, model_version, as_of, metrics, train_rows, holdout_rows, extract_id, promoted, reason
         )
         values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-        on conflict (model_name, model_version) do nothing
+        on conflict (model_name, model_version) do update set
+            as_of = excluded.as_of,
+            metrics = excluded.metrics,
+            train_rows = excluded.train_rows,
+            holdout_rows = excluded.holdout_rows,
+            extract_id = excluded.extract_id,
+            promoted = excluded.promoted,
+            reason = excluded.reason,
+            evaluated_at = now()
         """,
         [
             model.name,
