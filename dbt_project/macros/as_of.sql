@@ -12,7 +12,7 @@
 {#- Turns an ISO 8601 text into a timestamptz literal. Without an offset it is UTC, whatever the session's zone. -#}
 {% macro utc_instant(text) -%}
     {%- set text = text | string | trim -%}
-    {%- if not modules.re.fullmatch('\\d{4}-\\d\\d-\\d\\d([T ]\\d\\d(:\\d\\d(:\\d\\d(\\.\\d+)?)?)?)?(Z|[+-]\\d\\d(:?\\d\\d)?)?', text) -%}
+    {%- if not modules.re.fullmatch('\\d{4}-\\d\\d-\\d\\d([T ]\\d\\d:\\d\\d(:\\d\\d(\\.\\d+)?)?(Z|[+-]\\d\\d(:?\\d\\d)?)?)?', text) -%}
         {{ exceptions.raise_compiler_error(
             "as_of '" ~ text ~ "' is not an instant. Write it like 2013-07-01T00:00:00 (UTC) or 2013-07-01T00:00:00+02:00.") }}
     {%- endif -%}

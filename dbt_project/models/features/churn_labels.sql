@@ -40,11 +40,16 @@ label_times as (
 
 users as (
 
-    select distinct user_id from {{ events }}
+    select
+        user_id,
+        min(started_at) as first_started_at,
+        max(started_at) as last_started_at
+    from {{ events }}
+    group by user_id
 
 ),
 
--- One walk over the covering index for each user and label time, as in a feature view.
+-- One walk over the covering index for each user and label time that may count, as in a feature view.
 outcomes as (
 
     select
@@ -54,7 +59,10 @@ outcomes as (
         counted.sessions_before,
         counted.sessions_after
     from users
-    cross join label_times
+    inner join label_times
+        on
+            users.first_started_at <= label_times.label_at
+            and users.last_started_at > label_times.label_at - interval '{{ label.active_within_days }} days'
     cross join lateral (
         select
             count(*) filter (

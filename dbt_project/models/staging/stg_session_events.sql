@@ -17,7 +17,7 @@
 
 with
 
-valid as (
+valid as not materialized (
 
     select * from {{ source('raw', 'session_events') }}
     where {{ session_event_rejection() }} is null
@@ -31,25 +31,36 @@ changed as (
     select distinct valid.event_id
     from valid
     where
-        valid.loaded_at >= (select max(loaded_at) - interval '6 hours' from {{ this }})
+        valid.loaded_at >= (select coalesce(max(loaded_at) - interval '6 hours', '-infinity') from {{ this }})
         and not exists (
             select 1
             from {{ this }} as staged
-            where staged.event_id = valid.event_id and staged.ingested_at = valid.ingested_at
+            where
+                staged.event_id = valid.event_id
+                and staged.ingested_at = valid.ingested_at
+                and staged.loaded_at <= valid.loaded_at
         )
 
 ),
 {% endif %}
+
+first_rows as (
+
+    select distinct on (event_id, ingested_at) *
+    from valid
+    {% if is_incremental() %}
+    where event_id in (select changed.event_id from changed)
+    {% endif %}
+    order by event_id, ingested_at, {{ precedence() }}
+
+),
 
 versions as (
 
     select
         *,
         lead(ingested_at) over (partition by event_id order by ingested_at) as superseded_at
-    from valid
-    {% if is_incremental() %}
-    where event_id in (select changed.event_id from changed)
-    {% endif %}
+    from first_rows
 
 )
 

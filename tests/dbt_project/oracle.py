@@ -1,0 +1,225 @@
+"""What the models should hold, computed a second time and another way: in Python, straight from raw.session_events.
+
+Nothing here is shared with the dbt project. The models keep for each version the interval in which it was known; here
+the knowledge of an instant is replayed from the beginning, version by version.
+"""
+
+import datetime as dt
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from features import warehouse
+from tests.conftest import drop_database
+
+Features = tuple[int, float, int, int, int]
+FEATURES = (
+    "session_count",
+    "avg_session_duration_minutes",
+    "days_since_last_session",
+    "sessions_last_7_days",
+    "sessions_last_30_days",
+)
+
+ANCHOR = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
+HOUR = dt.timedelta(hours=1)
+DAY = dt.timedelta(days=1)
+MICROSECOND = dt.timedelta(microseconds=1)
+
+
+class Event(NamedTuple):
+    """A row of raw.session_events; what is left out is null, and now for loaded_at."""
+
+    event_id: Any = None
+    user_id: Any = None
+    started_at: Any = None
+    duration_seconds: Any = None
+    ingested_at: Any = None
+    is_deleted: bool = False
+    source_row: int | None = None
+    loaded_at: Any = None
+
+
+def insert(database: str, events: Iterable[Event]) -> None:
+    """Delivers events, in one transaction."""
+    names = ", ".join(Event._fields)
+    values = "%s, %s, %s, %s, %s, %s, %s, coalesce(%s, now())"
+    with warehouse.connect(database) as connection, connection.cursor() as cursor:
+        cursor.executemany(f"insert into raw.session_events ({names}) values ({values})", list(events))
+
+
+def read(database: str, query: str) -> list[tuple[Any, ...]]:
+    """All rows of a query."""
+    with warehouse.connect(database) as connection:
+        return connection.cursor(row_factory=tuple_row).execute(query).fetchall()
+
+
+def write(database: str, statement: str, parameters: Sequence[Any] = ()) -> None:
+    """Runs one statement."""
+    with warehouse.connect(database, autocommit=True) as connection:
+        connection.execute(statement, parameters)
+
+
+def differences(found: Iterable[Any], expected: Iterable[Any]) -> list[tuple[str, Any]]:
+    """What one holds and the other lacks, five of each: a failed comparison of many rows stays readable."""
+    counted, wanted = Counter(iter(found)), Counter(iter(expected))
+    surplus, missing = list(counted - wanted), list(wanted - counted)
+    return [("surplus", row) for row in surplus[:5]] + [("missing", row) for row in missing[:5]]
+
+
+def raw_events(database: str) -> list[Event]:
+    """Everything that was delivered."""
+    return list(map(Event._make, read(database, f"select {', '.join(Event._fields)} from raw.session_events")))
+
+
+@cache
+def sample_events(database: str) -> list[Event]:
+    """The sample's events that may count; nobody changes them, so they are read once."""
+    return valid(raw_events(database))
+
+
+@contextmanager
+def copy_of(database: str, name: str) -> Iterator[str]:
+    """A database like `database`, to change at will."""
+    drop_database(name)
+    statement = sql.SQL("create database {} template {}")
+    with warehouse.connect("postgres", autocommit=True) as connection:
+        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(database)))
+    yield name
+    drop_database(name)
+
+
+def is_good(event: Event) -> bool:
+    """Whether a row can count, or withdraws a session."""
+    if event.event_id is None or event.ingested_at is None:
+        return False
+    if event.is_deleted:
+        return True
+    if event.user_id is None or event.started_at is None or event.duration_seconds is None:
+        return False
+    lasted = (event.ingested_at - event.started_at) // MICROSECOND
+    return 0 <= event.duration_seconds * 1_000_000 <= lasted
+
+
+def valid(events: Iterable[Event]) -> list[Event]:
+    """The good rows by ingested_at; of several for one version the first to arrive, sessions first."""
+    first: dict[tuple[str, dt.datetime], Event] = {}
+    for event in filter(is_good, events):
+        key = (event.event_id, event.ingested_at)
+        if key not in first or _precedence(event) < _precedence(first[key]):
+            first[key] = event
+    return sorted(first.values(), key=lambda event: event.ingested_at)
+
+
+def _precedence(event: Event) -> tuple[bool, dt.datetime]:
+    return event.is_deleted, event.loaded_at
+
+
+def staged(events: Iterable[Event]) -> list[tuple[Any, ...]]:
+    """The rows of stg_session_events, sorted."""
+    versions = defaultdict(list)
+    for event in valid(events):
+        versions[event.event_id].append(event)
+    return sorted(
+        (*version[:5], following.ingested_at if following else None, version.loaded_at)
+        for chain in versions.values()
+        for version, following in zip(chain, [*chain[1:], None], strict=True)
+        if not version.is_deleted
+    )
+
+
+def known_at(events: Sequence[Event], as_of: dt.datetime) -> list[Event]:
+    """The sessions as an observer at as_of would have them.
+
+    Args:
+        events: valid ones by ingested_at.
+    """
+    sessions: dict[str, Event] = {}
+    for event in events:
+        if event.ingested_at > as_of:
+            break
+        if event.is_deleted:
+            sessions.pop(event.event_id, None)
+        else:
+            sessions[event.event_id] = event
+    return [session for session in sessions.values() if session.started_at <= as_of]
+
+
+def by_user(sessions: Iterable[Event], after: dt.datetime, until: dt.datetime) -> dict[str, list[Event]]:
+    """The sessions that started in (after, until]."""
+    users = defaultdict(list)
+    for session in sessions:
+        if after < session.started_at <= until:
+            users[session.user_id].append(session)
+    return users
+
+
+def known_users(events: Iterable[Event], as_of: dt.datetime) -> set[str]:
+    """Everybody of whom a session was heard by as_of, even if it was withdrawn later."""
+    return {
+        event.user_id
+        for event in events
+        if not event.is_deleted and event.started_at <= as_of and event.ingested_at <= as_of
+    }
+
+
+def features_at(events: Sequence[Event], as_of: dt.datetime, users: Iterable[str]) -> dict[str, Features]:
+    """The five features of each user."""
+    sessions = by_user(known_at(events, as_of), as_of - 90 * DAY, as_of)
+    return {user: _features(sessions.get(user, []), as_of) for user in users}
+
+
+def _features(sessions: list[Event], as_of: dt.datetime) -> Features:
+    if not sessions:
+        return (0, 0.0, 999, 0, 0)
+    starts = [session.started_at for session in sessions]
+    return (
+        len(sessions),
+        sum(session.duration_seconds for session in sessions) / (60 * len(sessions)),
+        (as_of - max(starts)) // DAY,
+        sum(start > as_of - 7 * DAY for start in starts),
+        sum(start > as_of - 30 * DAY for start in starts),
+    )
+
+
+def label_times(events: Iterable[Event], as_of: dt.datetime) -> list[dt.datetime]:
+    """Each seventh day from the ninth week after the first session, once 15 days have passed."""
+    first = min(event.started_at for event in events if not event.is_deleted)
+    candidates = (ANCHOR + 7 * week * DAY for week in range(-60, 120))
+    return [at for at in candidates if at > first - 7 * DAY + 63 * DAY and at + 15 * DAY <= as_of]
+
+
+def labels(events: Sequence[Event], as_of: dt.datetime) -> dict[tuple[str, dt.datetime], bool]:
+    """Whether each user active in the 60 days before a label time left in the 14 days after it."""
+    found = {}
+    for at in label_times(events, as_of):
+        active = by_user(known_at(events, at), at - 60 * DAY, at)
+        stayed = by_user(known_at(events, at + 15 * DAY), at, at + 14 * DAY)
+        found |= {(user, at): user not in stayed for user in active}
+    return found
+
+
+def feature_rows(database: str) -> dict[tuple[str, dt.datetime], Features]:
+    """What user_session_features holds."""
+    columns = ", ".join(("user_id", "as_of", *FEATURES))
+    rows = read(database, f"select {columns} from features.user_session_features")
+    found = {(user, as_of): features for user, as_of, *features in rows}
+    assert len(found) == len(rows), "more than one definition"
+    return {key: tuple(features) for key, features in found.items()}
+
+
+def expected_feature_rows(events: Sequence[Event], as_of: dt.datetime) -> dict[tuple[str, dt.datetime], Features]:
+    """What user_session_features should hold after one run, before anything was published."""
+    wanted = {as_of: known_users(events, as_of)}
+    for user, label_at in labels(events, as_of):
+        wanted.setdefault(label_at, set()).add(user)
+    return {
+        (user, at): features
+        for at, users in wanted.items()
+        for user, features in features_at(events, at, users).items()
+    }
