@@ -1,0 +1,232 @@
+"""Every Dag file parses, fast, without a database or heavy imports; every Dag says what to do when it is red."""
+
+import ast
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features import settings
+from features.contract import read_contract
+
+FILES = sorted(settings.DAGS_FOLDER.glob("*.py"))
+IDS = {"materialize_features", "churn_scoring", "churn_drift", "churn_retraining", "churn_training"}
+HEAVY = {"dbt", "mlflow", "pandas", "scipy", "sklearn"}
+
+# Parses each file as Airflow does, as a module of its own, in a process of its own. These are forks of one that knows
+# Airflow and cosmos already, so what is measured and what is brought in are the file's. Prints a line of JSON per file.
+PARSE = """
+import importlib.util, json, os, sys, time, traceback
+from airflow.sdk import Asset, CronPartitionTimetable, PartitionedAssetTimetable, chain, dag, task
+from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+
+def parse(path):
+    seconds = []
+    for _ in range(3):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "features"]:
+            del sys.modules[name]  # our own modules count
+        begin = time.perf_counter()
+        spec = importlib.util.spec_from_file_location("a_dag_file", path)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        seconds.append(time.perf_counter() - begin)
+    return {"seconds": min(seconds)}
+
+for job in json.loads(sys.argv[1]):
+    if os.fork() == 0:
+        os.environ.update(job["variables"])
+        try:
+            outcome = parse(job["path"])
+        except Exception:
+            outcome = {"error": traceback.format_exc()}
+        print("RESULT", json.dumps({**outcome, "name": job["name"], "modules": sorted(sys.modules)}), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def bag(manifest: Path) -> Iterator[Any]:
+    """All Dags, as Airflow's own Dag processor finds them."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    from airflow.dag_processing.dagbag import DagBag
+
+    yield DagBag(dag_folder=settings.DAGS_FOLDER, load_op_links=False)
+    # Importing Airflow sent all logging to a stream that is pytest's only for now.
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def parsed(manifest: Path) -> dict[str, dict[str, Any]]:
+    """What parsing each file took and brought in, where no server is; and what comes of it without a manifest."""
+    jobs = [{"name": path.name, "path": str(path), "variables": {}} for path in FILES]
+    nothing = {"SKEWLESS_MANIFEST": str(settings.RUN_DIR / "nowhere" / "manifest.json")}
+    jobs.append({"name": "no manifest", "path": str(settings.DAGS_FOLDER / "scoring.py"), "variables": nothing})
+    nowhere = {
+        "SKEWLESS_MANIFEST": str(manifest),
+        "PGHOST": "127.0.0.1",
+        "PGPORT": "1",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql+psycopg2://127.0.0.1:1/nowhere",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": "postgresql+asyncpg://127.0.0.1:1/nowhere",
+        "MLFLOW_TRACKING_URI": "postgresql+psycopg2://127.0.0.1:1/nowhere",
+    }
+    command = [sys.executable, "-c", PARSE, json.dumps(jobs)]
+    env = {**os.environ, **nowhere}
+    done = subprocess.run(command, env=env, cwd=settings.RUN_DIR, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return {result["name"]: result for result in map(json.loads, lines)}
+
+
+def test_there_are_dag_files() -> None:
+    assert len(FILES) >= 5
+
+
+def test_every_file_parses(bag: Any) -> None:
+    assert bag.import_errors == {}
+    assert {Path(dag.fileloc).name for dag in bag.dags.values()} == {path.name for path in FILES}
+
+
+def test_there_are_exactly_these_dags(bag: Any) -> None:
+    assert set(bag.dags) == IDS
+
+
+def test_another_model_gets_dags_of_its_own(
+    bag: Any, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    from features import orchestration
+
+    declared = json.loads(manifest.read_text())
+    churn = declared["exposures"]["exposure.skewless.churn"]
+    declared["exposures"]["exposure.skewless.upsell"] = {**churn, "name": "upsell"}
+    copy = tmp_path / "manifest.json"
+    copy.write_text(json.dumps(declared))
+    monkeypatch.setattr(orchestration, "CONTRACT", read_contract(copy))
+    found = DagBag(dag_folder=settings.DAGS_FOLDER, load_op_links=False)
+    assert found.import_errors == {}
+    assert set(found.dags) == IDS | {name.replace("churn", "upsell") for name in IDS}
+
+
+@pytest.mark.parametrize("dag_id", sorted(IDS))
+class TestEveryDag:
+    def test_has_a_tag_and_only_those_there_are(self, bag: Any, dag_id: str) -> None:
+        from features.orchestration import Tag
+
+        tags = set(bag.dags[dag_id].tags)
+        assert tags
+        assert tags <= {str(tag) for tag in Tag}
+
+    def test_says_what_to_do_when_it_is_red(self, bag: Any, dag_id: str) -> None:
+        document = bag.dags[dag_id].doc_md
+        assert f"### {dag_id}" in document
+        assert "#### When this is red" in document
+        assert "**Reads**" in document
+        assert "**Writes**" in document
+        assert "{" not in document.replace("{{", "")
+
+    def test_does_not_catch_up_and_runs_one_instant_at_a_time(self, bag: Any, dag_id: str) -> None:
+        assert bag.dags[dag_id].catchup is False
+        assert bag.dags[dag_id].max_active_runs == 1
+
+    def test_tries_every_task_again_but_not_for_a_mistake(self, bag: Any, dag_id: str) -> None:
+        assert bag.dags[dag_id].tasks
+        for task in bag.dags[dag_id].tasks:
+            assert task.retries >= 1, task.task_id
+            assert task.retry_policy is not None, task.task_id
+
+    def test_is_owned(self, bag: Any, dag_id: str) -> None:
+        assert {task.owner for task in bag.dags[dag_id].tasks} == {"skewless"}
+
+
+def test_each_dag_starts_when_the_one_before_has_written(bag: Any) -> None:
+    def waits_for(dag_id: str) -> set[str]:
+        return {bag.dags[dag_id].timetable.asset_condition.name}
+
+    def writes(dag_id: str) -> set[str]:
+        return {outlet.name for task in bag.dags[dag_id].tasks for outlet in task.outlets}
+
+    order = ["materialize_features", "churn_scoring", "churn_drift", "churn_retraining", "churn_training"]
+    for before, after in pairwise(order):
+        assert waits_for(after) == writes(before), f"{before} -> {after}"
+    assert writes("churn_training") == {"churn/model"}
+
+
+def test_features_are_published_after_every_dbt_model(bag: Any) -> None:
+    dag = bag.dags["materialize_features"]
+    publish = dag.get_task("publish_user_session_features")
+    upstream = {task.task_id for task in publish.get_flat_relatives(upstream=True)}
+    assert upstream == {task.task_id for task in dag.tasks} - {publish.task_id}
+
+
+def test_dbt_models_run_in_the_order_of_dbts_graph_through_ephemeral_ones_too(bag: Any, manifest: Path) -> None:
+    nodes = json.loads(manifest.read_text())["nodes"]
+    models = {node["name"]: node for node in nodes.values() if node["resource_type"] == "model"}
+    built = {name for name, node in models.items() if node["config"]["materialized"] != "ephemeral"}
+    tasks = {name: bag.dags["materialize_features"].get_task(f"dbt.{name}_model_build") for name in built}
+
+    def ancestors(name: str) -> set[str]:
+        parents = {nodes[key]["name"] for key in models[name]["depends_on"]["nodes"] if key in nodes}
+        return parents.union(*map(ancestors, parents))
+
+    for name, task in tasks.items():
+        upstream = {relative.task_id for relative in task.get_flat_relatives(upstream=True)}
+        assert upstream == {tasks[parent].task_id for parent in ancestors(name) & built}, name
+    # Known to each other through two ephemeral models only, which have no task.
+    assert tasks["churn_labels"].task_id in tasks["user_session_features"].upstream_task_ids
+
+
+def test_a_dbt_task_computes_the_partition_of_its_run(bag: Any) -> None:
+    for task in bag.dags["materialize_features"].task_group.get_child_by_label("dbt").children.values():
+        assert task.env == {"SKEWLESS_AS_OF": "{{ dag_run.partition_key }}"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+class TestEveryFile:
+    def test_imports_nothing_heavy_outside_its_tasks(self, path: Path) -> None:
+        names = set()
+        for node in module_level(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add((node.module or "").partition(".")[0])
+        assert names
+        assert not names & HEAVY
+
+    def test_brings_nothing_heavy_in_by_way_of_others(self, path: Path, parsed: dict[str, dict[str, Any]]) -> None:
+        assert "error" not in parsed[path.name], parsed[path.name]["error"]
+        brought = {name.partition(".")[0] for name in parsed[path.name]["modules"]}
+        assert not brought & HEAVY
+
+    def test_only_the_file_that_runs_dbt_knows_of_cosmos(self, path: Path) -> None:
+        assert ("dbt_tasks" in path.read_text()) == (path.name == "materialize_features.py")
+
+    def test_parses_within_a_second(self, path: Path, parsed: dict[str, dict[str, Any]]) -> None:
+        assert parsed[path.name]["seconds"] < 1.0
+
+
+def module_level(tree: ast.AST) -> list[ast.AST]:
+    """The nodes that run when the module is imported: all but the bodies of functions that are called later."""
+    found: list[ast.AST] = []
+    for child in ast.iter_child_nodes(tree):
+        found.append(child)
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            found += module_level(child)
+    return found
+
+
+def test_a_dag_parse_needs_no_database(parsed: dict[str, dict[str, Any]]) -> None:
+    # The processes behind `parsed` were given addresses where no server is.
+    assert [name for name, result in parsed.items() if "error" in result] == ["no manifest"]
+
+
+def test_without_a_manifest_the_files_say_what_to_do(parsed: dict[str, dict[str, Any]]) -> None:
+    assert "Run `make manifest`" in parsed["no manifest"]["error"].strip().splitlines()[-1]
