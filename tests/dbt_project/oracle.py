@@ -90,8 +90,10 @@ def copy_of(database: str, name: str) -> Iterator[str]:
     statement = sql.SQL("create database {} template {}")
     with warehouse.connect("postgres", autocommit=True) as connection:
         connection.execute(statement.format(sql.Identifier(name), sql.Identifier(database)))
-    yield name
-    drop_database(name)
+    try:
+        yield name
+    finally:
+        drop_database(name)
 
 
 def is_good(event: Event) -> bool:

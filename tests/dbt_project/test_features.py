@@ -49,11 +49,8 @@ def withdrawn(event: Event, at: dt.datetime) -> Event:
 def crafted_events() -> list[Event]:
     """Events whose instants lie exactly on the edges of what a feature counts, and corrections of all kinds."""
     now = session("now", T, seconds=0, late=dt.timedelta(0))
-    edges = [
-        session(f"{days}d", T - days * DAY + beyond)
-        for days in (7, 30, 90)
-        for beyond in (dt.timedelta(0), MICROSECOND)
-    ]
+    edges = [session(f"{days}d", T - days * DAY) for days in (7, 30, 90)]
+    inside = [session(f"{days}d", T - days * DAY + MICROSECOND) for days in (7, 30, 90)]
     unheard = session("unheard", T - DAY)
     half_heard = session("half heard", T - 2 * DAY)
     ties = [session("ties", T - 3 * DAY)._replace(event_id=f"tie {number}") for number in range(3)]

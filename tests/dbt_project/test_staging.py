@@ -158,8 +158,6 @@ def test_versions_may_come_in_any_order_and_in_any_number_of_runs(empty_warehous
     assert len({row[0] for row in in_steps}) > 150
     assert sum(row[5] is not None for row in in_steps) > 100, "too few are superseded to prove anything"
 
-    dbt(run, empty_warehouse)
-    assert not differences(read(empty_warehouse, STAGED), in_steps), "a run without news changed something"
     dbt([*run, "--full-refresh"], empty_warehouse)
     assert not differences(read(empty_warehouse, STAGED), in_steps), "in steps is not as at once"
 

@@ -1,0 +1,209 @@
+"""What the project promises whoever works on it: documentation, access, refusals, versions, a plain `dbt build`."""
+
+import datetime as dt
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features import settings
+from tests.conftest import dbt
+from tests.dbt_project.oracle import DAY, HOUR, Event, copy_of, insert, read
+
+RELATIONS = (
+    "staging.stg_session_events",
+    "features.user_session_features",
+    "features.churn_labels",
+    "training.churn_training_set",
+)
+NOW = dt.datetime(2024, 3, 1, 12, 30, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the dbt project, to edit."""
+    return copy_of_project(tmp_path)
+
+
+def dbt_in_this_process(arguments: Sequence[str], project: Path) -> Any:
+    """Runs dbt without waiting for a process of its own to start."""
+    from dbt.cli.main import dbtRunner
+
+    folders = ["--project-dir", project, "--profiles-dir", project]
+    folders += ["--target-path", project / "target", "--log-path", project / "logs"]
+    return dbtRunner().invoke([*arguments, "--quiet", *map(str, folders)])
+
+
+def copy_of_project(parent: Path) -> Path:
+    """A copy of the dbt project without what dbt wrote into it."""
+    ignored = shutil.ignore_patterns("target", "logs")
+    return Path(shutil.copytree(settings.DBT_PROJECT, parent / "dbt_project", ignore=ignored))
+
+
+@pytest.fixture(scope="module")
+def parsed(manifest: Path) -> dict[str, Any]:
+    """The manifest."""
+    return json.loads(manifest.read_text())
+
+
+@pytest.fixture(scope="module")
+def models(parsed: dict[str, Any]) -> list[dict[str, Any]]:
+    """The manifest's models."""
+    return [node for node in parsed["nodes"].values() if node["resource_type"] == "model"]
+
+
+def test_no_deprecation() -> None:
+    output = dbt(["parse", "--no-partial-parse", "--show-all-deprecations"], "none")
+    assert "eprecat" not in output
+    assert "WARN" not in output.upper()
+
+
+def test_everything_is_described(parsed: dict[str, Any], models: list[dict[str, Any]]) -> None:
+    documented = [*models, *parsed["sources"].values(), *parsed["exposures"].values()]
+    assert len(models) == 9
+    assert [node["name"] for node in documented if not node["description"].strip()] == []
+    columns = [(node["name"], column) for node in documented for column in node.get("columns", {}).values()]
+    assert len(columns) > 50
+    assert [(name, column["name"]) for name, column in columns if not column["description"].strip()] == []
+
+
+def test_public_models_have_a_contract_and_staging_is_private(models: list[dict[str, Any]]) -> None:
+    public = {node["name"] for node in models if node["access"] == "public"}
+    assert public >= {
+        "user_session_features",
+        "churn_labels",
+        "churn_training_set",
+        "user_features",
+        "churn_predictions",
+    }
+    assert {node["name"] for node in models if not node["contract"]["enforced"]} == {"churn_label_spine", "user_spine"}
+    staging = [node for node in models if node["fqn"][1] == "staging"]
+    assert {(node["group"], node["access"]) for node in staging} == {("feature_store", "private")}
+
+
+def test_every_relation_is_tested_or_constrained(parsed: dict[str, Any], models: list[dict[str, Any]]) -> None:
+    tested = {node["attached_node"] for node in parsed["nodes"].values() if node["resource_type"] == "test"}
+    indexed = {
+        node["unique_id"] for node in models if any(index.get("unique") for index in node["config"].get("indexes", []))
+    }
+    relations = {node["unique_id"] for node in models if node["config"]["materialized"] != "ephemeral"}
+    assert relations <= tested | indexed
+    tables = {node["unique_id"] for node in models if node["config"]["materialized"] == "incremental"}
+    assert tables <= indexed, "a table without a key"
+
+
+def test_only_the_feature_store_reads_events(project: Path) -> None:
+    (project / "models" / "training" / "shortcut.sql").write_text(
+        "select user_id, count(*) as sessions from {{ ref('stg_session_events') }} group by user_id"
+    )
+    output = dbt(["parse"], "none", project=project, expect_failure=True)
+    assert "model.skewless.shortcut attempted to reference node model.skewless.stg_session_events" in output
+    assert "not allowed because the referenced node is private to the 'feature_store' group" in output
+
+
+@pytest.mark.parametrize("garbage", ["nonsense", "2013-07-01+02:00", "2013-07-01T10", "'; drop table x; --", "7"])
+def test_an_as_of_that_is_no_instant_is_refused(project: Path, garbage: str) -> None:
+    done = dbt_in_this_process(["parse", "--vars", json.dumps({"as_of": garbage})], project)
+    assert not done.success
+    expected = (
+        f"as_of '{garbage}' is not an instant. Write it like 2013-07-01T00:00:00 (UTC) or 2013-07-01T00:00:00+02:00."
+    )
+    assert expected in str(done.exception)
+
+
+@pytest.fixture
+def checkout(server: None) -> Iterator[Path]:
+    """A folder like the checkout, with a project and a running server; short, as a socket's path has to be."""
+    with tempfile.TemporaryDirectory(prefix="skewless-") as name:
+        (Path(name) / ".run").mkdir()
+        (Path(name) / ".run" / "postgres").symlink_to(settings.EMBEDDED_POSTGRES)
+        copy_of_project(Path(name))
+        yield Path(name)
+
+
+def plain_dbt_build(project: Path, **env: str) -> str:
+    """`dbt build` in the project's folder, as somebody types it who has set no more than `env`."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", "build"],
+        cwd=project,
+        env={**inherited, "PWD": str(project), **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_plain_build_works_and_works_again(empty_warehouse: str, checkout: Path) -> None:
+    """By default as_of is the last full hour the source has data for."""
+    events = [
+        Event(f"e{number}", f"u{number % 7}", NOW - number * DAY, 60, NOW - number * DAY + HOUR / 60)
+        for number in range(100)
+    ]
+    corrections = [event._replace(ingested_at=event.ingested_at + DAY, duration_seconds=30) for event in events[3:20:2]]
+    tombstones = [
+        Event(event.event_id, ingested_at=event.ingested_at + DAY, is_deleted=True) for event in events[2:20:3]
+    ]
+    insert(empty_warehouse, [*events, *corrections, *tombstones])
+    project = checkout / "dbt_project"
+    with copy_of(empty_warehouse, "skewless") as database:
+        assert "ERROR=0" in plain_dbt_build(project)
+        first = {relation: set(read(database, f"select * from {relation}")) for relation in RELATIONS}
+        assert all(first.values())
+        users_by_as_of = Counter(row[1] for row in first["features.user_session_features"])
+        assert (max(users_by_as_of), users_by_as_of[max(users_by_as_of)]) == (NOW.replace(minute=0), 7)
+
+        (checkout / ".run" / "postgres").unlink()
+        assert "ERROR=0" in plain_dbt_build(project, PGHOST=str(settings.EMBEDDED_POSTGRES))
+        assert {relation: set(read(database, f"select * from {relation}")) for relation in RELATIONS} == first
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Edits a file."""
+    text = path.read_text()
+    assert old in text, path
+    path.write_text(text.replace(old, new))
+
+
+def test_the_version_follows_the_definition(sample_warehouse: str, project: Path) -> None:
+    """And nothing else: rows of one definition stay together however the rest of the project changes."""
+
+    def version() -> str:
+        done = dbt_in_this_process(["compile", "--select", "user_session_features"], project)
+        assert done.success, done.exception
+        (found,) = set(
+            re.findall(r"'([0-9a-f]{12})'::text as feature_version", done.result.results[0].node.compiled_code)
+        )
+        return str(found)
+
+    ((original,),) = read(sample_warehouse, "select feature_version from features.feature_versions")
+
+    replace(project / "models/serving/churn_predictions.sql", "where", "-- ours\nwhere")
+    replace(project / "models/features/churn_labels.sql", "sessions_after = 0", "sessions_after < 1")
+    replace(project / "models/features/user_spine.sql", "union", "union distinct")
+    replace(project / "macros/as_served.sql", "limit 1", "fetch first row only")
+    replace(project / "macros/session_events.sql", "Every reason", "Each reason")
+    assert version() == original
+
+    versions = [original]
+    view = project / "models/features/user_session_features.sql"
+    for path, old, new in (
+        (view, "interval '7 days'", "interval '6 days'"),
+        (project / "models/staging/stg_session_events.sql", "where not is_deleted", "where is_deleted is false"),
+        (project / "macros/session_events.sql", "duration_seconds < 0", "duration_seconds <= 0"),
+        (project / "macros/feature_view.sql", "known.started_at <= spine.as_of", "known.started_at < spine.as_of"),
+    ):
+        replace(path, old, new)
+        versions.append(version())
+    assert len(set(versions)) == len(versions)
