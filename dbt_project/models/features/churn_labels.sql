@@ -24,14 +24,15 @@ label_times as (
         label_at,
         label_at + interval '{{ label.horizon_days }} days' as horizon_ends_at,
         label_at + interval '{{ label.horizon_days + label.grace_days }} days' as matured_at
-    from generate_series(
-        (
-            select date_bin('{{ label.every_days }} days', min(started_at), {{ utc_instant(label.anchor) }})
-            from {{ events }}
-        ) + interval '{{ label.warm_up_days }} days',
-        {{ as_of() }} - interval '{{ label.horizon_days + label.grace_days }} days',
-        interval '{{ label.every_days }} days'
-    ) as label_at
+    from
+        generate_series(
+            (
+                select date_bin('{{ label.every_days }} days', min(started_at), {{ utc_instant(label.anchor) }})
+                from {{ events }}
+            ) + interval '{{ label.warm_up_days }} days',
+            {{ as_of() }} - interval '{{ label.horizon_days + label.grace_days }} days',
+            interval '{{ label.every_days }} days'
+        ) as label_at
     {% if is_incremental() %}
     where label_at not in (select distinct present.label_at from {{ this }} as present)
     {% endif %}
@@ -66,16 +67,14 @@ outcomes as (
     cross join lateral (
         select
             count(*) filter (
-                where
-                    events.started_at <= label_times.label_at
-                    and events.ingested_at <= label_times.label_at
-                    and (events.superseded_at is null or label_times.label_at < events.superseded_at)
+                where events.started_at <= label_times.label_at
+                and events.ingested_at <= label_times.label_at
+                and (events.superseded_at is null or label_times.label_at < events.superseded_at)
             ) as sessions_before,
             count(*) filter (
-                where
-                    events.started_at > label_times.label_at
-                    and events.ingested_at <= label_times.matured_at
-                    and (events.superseded_at is null or label_times.matured_at < events.superseded_at)
+                where events.started_at > label_times.label_at
+                and events.ingested_at <= label_times.matured_at
+                and (events.superseded_at is null or label_times.matured_at < events.superseded_at)
             ) as sessions_after
         from {{ events }} as events
         where

@@ -31,7 +31,10 @@ changed as (
     select distinct valid.event_id
     from valid
     where
-        valid.loaded_at >= (select coalesce(max(loaded_at) - interval '6 hours', '-infinity') from {{ this }})
+        valid.loaded_at >= (
+            select coalesce(max(staged.loaded_at) - interval '6 hours', '-infinity')
+            from {{ this }} as staged
+        )
         and not exists (
             select 1
             from {{ this }} as staged
