@@ -96,6 +96,15 @@ def test_a_distance_at_a_floor_has_reached_it(
     assert report.status is status
 
 
+def test_to_the_last_bit() -> None:
+    floors = DriftSettings(warning_floor=0.125, critical_floor=0.25)  # these and k / 4096 are exact in binary
+    steps = {511: DriftStatus.OK, 512: DriftStatus.WARNING, 1023: DriftStatus.WARNING, 1024: DriftStatus.CRITICAL}
+    for k, status in steps.items():
+        report = check(*shifted_by(k / 4096, 4096), floors)
+        assert report.ks_statistic == k / 4096
+        assert report.status is status
+
+
 def test_between_the_two_significance_levels_a_critical_distance_is_a_warning() -> None:
     report = check(*shifted_by(0.20, 100))
     assert 0.01 < report.ks_p_value < 0.05
