@@ -2,7 +2,11 @@
 {% macro as_of() -%}
     {%- set given = var('as_of', none) or env_var('SKEWLESS_AS_OF', '') -%}
     {%- if not given -%}
-        (select date_trunc('hour', max(ingested_at), 'UTC') from {{ source('raw', 'session_events') }})
+        (
+            select date_trunc('hour', max(ingested_at), 'UTC')
+            from {{ source('raw', 'session_events') }}
+            where {{ session_event_rejection() }} is null
+        )
     {%- else -%}
         {{ utc_instant(given) }}
     {%- endif -%}

@@ -146,7 +146,7 @@ def plain_dbt_build(project: Path, **env: str) -> str:
 
 
 def test_a_plain_build_works_and_works_again(empty_warehouse: str, checkout: Path) -> None:
-    """By default as_of is the last full hour the source has data for."""
+    """By default as_of is the last full hour the source has data for, which a rejected row does not move."""
     events = [
         Event(f"e{number}", f"u{number % 7}", NOW - number * DAY, 60, NOW - number * DAY + HOUR / 60)
         for number in range(100)
@@ -155,7 +155,8 @@ def test_a_plain_build_works_and_works_again(empty_warehouse: str, checkout: Pat
     tombstones = [
         Event(event.event_id, ingested_at=event.ingested_at + DAY, is_deleted=True) for event in events[2:20:3]
     ]
-    insert(empty_warehouse, [*events, *corrections, *tombstones])
+    rejected = [Event("endless", "u", NOW, 10**13, NOW + DAY), Event("never", "u", NOW, 60, "infinity")]
+    insert(empty_warehouse, [*events, *corrections, *tombstones, *rejected])
     project = checkout / "dbt_project"
     with copy_of(empty_warehouse, "skewless") as database:
         assert "ERROR=0" in plain_dbt_build(project)
