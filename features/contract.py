@@ -216,7 +216,10 @@ def read_contract(manifest: Path) -> Contract:
 
 @cache
 def _read(manifest: Path, modified: int) -> Contract:
-    parsed = json.loads(manifest.read_text())
+    try:
+        parsed = json.loads(manifest.read_text())
+    except json.JSONDecodeError as error:
+        raise SkewlessError(f"{manifest} is not whole: {error}. Run `make manifest` to write it again.") from error
     nodes = {
         node["name"]: node
         for node in parsed["nodes"].values()

@@ -99,6 +99,12 @@ def test_exposures_of_other_types_are_not_models(edited: Edit) -> None:
     assert not read_contract(edited(lambda parsed: parsed["exposures"][CHURN].update(type="dashboard"))).models
 
 
+def test_a_manifest_that_is_not_whole_names_the_command_that_writes_it(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text('{"nodes": {')
+    assert "`make manifest`" in refused(manifest)
+
+
 def test_a_missing_manifest_names_the_command_that_writes_it(tmp_path: Path) -> None:
     message = refused(tmp_path / "manifest.json")
     assert str(tmp_path / "manifest.json") in message

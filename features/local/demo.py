@@ -1,6 +1,7 @@
 """`make demo`: the whole pipeline on a year of real flights, through a real scheduler, and what came of it."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from psycopg import sql
@@ -63,10 +64,11 @@ def _prepare(console: Console) -> None:
         postgres.start()
         _start_over()
         migrate()
-        step("Loading 336,776 flights of 2013")
-        load_file(nycflights13.session_events_file())
-        step("Preparing Airflow and MLflow")
-        stack.prepare()
+        step("Loading 336,776 flights of 2013, preparing Airflow and MLflow")
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            prepared = pool.submit(stack.prepare)
+            load_file(nycflights13.session_events_file())
+            prepared.result()
         step("Starting Airflow")
         # 2013 is replayed by hand: an hourly run of today would only find the source stale.
         stack.start(with_mlflow=False, extra={"SKEWLESS_MATERIALIZE_CRON": "0 0 29 2 *"})

@@ -20,21 +20,29 @@ union all select 'monitoring.drift_reports', count(*) from monitoring.drift_repo
 union all select 'monitoring.retraining_decisions', count(*) from monitoring.retraining_decisions
 """
 
-# The same aircraft at the same instant, once as a training row and once as it is served.
+# The same aircraft at the same instants: as it was served, and as it trains the model once its label has matured.
 ONE_ENTITY = """
-with served as (
-    select 'serving' as used_for, user_id, as_of, session_count, avg_session_duration_minutes, days_since_last_session,
-        sessions_last_7_days, sessions_last_30_days
-    from serving.user_features
+with published as (
+    select as_of, feature_version from serving.publications where feature_view = 'user_session_features'
+),
+
+used as (
+    select 'served' as used_for, features.*
+    from features.user_session_features as features
+    inner join published using (as_of, feature_version)
+    union all
+    select 'trained on', features.*
+    from training.churn_training_set as training
+    inner join features.user_session_features as features using (user_id, as_of, feature_version)
+    inner join published using (as_of, feature_version)
 )
-select 'training' as used_for, user_id, as_of, session_count, avg_session_duration_minutes, days_since_last_session,
-    sessions_last_7_days, sessions_last_30_days
-from training.churn_training_set
-where user_id = 'N14228' and label_at <= (select max(as_of) from served)
-union all
-select * from served where user_id = 'N14228'
-order by as_of desc, used_for desc
-limit 4
+
+select as_of, used_for, session_count as sessions, avg_session_duration_minutes as avg_minutes,
+    days_since_last_session as days_since_last, sessions_last_7_days as last_7_days,
+    sessions_last_30_days as last_30_days
+from used
+where user_id = 'N14228'
+order by as_of, used_for
 """
 
 PUBLICATIONS = """
@@ -71,11 +79,11 @@ def show(connection: Connection, model: str, console: Console) -> None:
     """Prints the tables, each under the question it answers."""
     questions = {
         "How many rows are in each layer?": LAYERS,
-        "What did aircraft N14228 look like, to training and to serving?": ONE_ENTITY,
+        "What did aircraft N14228 look like, when it was served and when it was trained on?": ONE_ENTITY,
         "Which snapshots were published?": PUBLICATIONS,
         "Does what is served still look like what the champion was trained on?": DRIFT,
         "Was the model retrained, and why (not)?": DECISIONS,
-        "Which versions are there, and how good are they on flights they never saw?": VERSIONS,
+        "Which versions are there, and how good are they at times they never saw?": VERSIONS,
     }
     for question, query in questions.items():
         rows = connection.execute(query, {"model": model}).fetchall()

@@ -53,8 +53,12 @@ def promote(model: Model, number: str, as_of: datetime) -> dict[str, Any]:
     metric = model.promotion.metric
     judged = _judge(model, number, split)
     champion = tracking.champion(model)
-    rival = _judge(model, champion.number, split)[metric] if champion and champion.number != number else None
-    promoted, reason = gate(model, judged[metric], rival)
+    if champion and champion.number != number and champion.trained_as_of > as_of:
+        # It may have learnt from this holdout, so comparing them would say nothing.
+        promoted, reason = False, f"The champion v{champion.number} knows more: it was trained as of a later instant."
+    else:
+        rival = _judge(model, champion.number, split)[metric] if champion and champion.number != number else None
+        promoted, reason = gate(model, judged[metric], rival)
     with warehouse.connect() as connection:
         _write_evaluation(connection, model, number, as_of, judged, split, extract, promoted, reason)
         if promoted:

@@ -218,6 +218,15 @@ def test_a_challenger_that_is_not_good_enough_leaves_the_champion_in_place(churn
     assert kept == {"promoted": True}
 
 
+def test_an_older_training_never_replaces_a_champion_that_knows_more(champion: tracking.Version, churn: Model) -> None:
+    a_week_before = AS_OF - timedelta(days=7)
+    number = train(churn, a_week_before)
+    facts = promote(churn, number, a_week_before)
+    assert not facts["promoted"]
+    assert facts["reason"].startswith(f"The champion v{champion.number} knows more")
+    assert tracking.champion(churn) == champion
+
+
 def test_a_calm_champion_stays_and_deciding_again_replaces_the_decision(
     champion: tracking.Version, churn: Model
 ) -> None:
