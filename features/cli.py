@@ -37,7 +37,9 @@ class _Commands(click.Group):
 def main() -> None:
     """Features defined once in dbt, materialised, watched and retrained by Airflow."""
     os.environ.update(environment.postgres())
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell that starts us in the background has it ignored, and then Ctrl-C's signal would not arrive.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,11 +1,13 @@
 """Airflow and MLflow as local processes: started together, watched, and stopped together, with nothing left behind."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -141,6 +143,22 @@ def running() -> list[Service]:
 
 def stop() -> list[str]:
     """Stops every service and whatever it started. Returns the names of those that were running."""
+    with _undisturbed():
+        return _stop()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C does not leave half of them running; stopping takes STOP_TIMEOUT_SECONDS at most."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop() -> list[str]:
     services = running()
     mains = [process for service in services if (process := service.process())]
     # Looked up before the parents go: an orphan cannot be found by its parent any more.
