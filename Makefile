@@ -25,7 +25,7 @@ test: install-dev ## Run every test, the whole chain through a real scheduler in
 .PHONY: help
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
-		/^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-zA-Z_-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Airflow and MLflow
 .PHONY: up
@@ -42,7 +42,7 @@ warehouse: install ## Start the embedded PostgreSQL (unless PGHOST is set) and c
 	$(BIN)/skewless start-warehouse
 
 .PHONY: warehouse-url
-warehouse-url: ## Print the warehouse's URL: psql "$$(make -s warehouse-url)"
+warehouse-url: install ## Print the warehouse's URL: psql "$$(make -s warehouse-url)"
 	@$(BIN)/skewless warehouse-url
 
 .PHONY: psql
@@ -50,7 +50,7 @@ psql: warehouse ## Open a SQL shell on the warehouse
 	@exec $(BIN)/skewless psql
 
 .PHONY: env
-env: ## Print export lines for your shell: eval "$$(make -s env)"
+env: install ## Print export lines for your shell: eval "$$(make -s env)"
 	@$(BIN)/skewless env
 
 ##@ dbt
@@ -75,8 +75,7 @@ install-dev: .venv/installed-dev ## The same with what tests and lint need
 	touch $@ .venv/installed
 
 .PHONY: lint
-lint: install-dev manifest ## ruff, mypy, sqlfluff, dbt parse without deprecations
-	@eval "$$($(BIN)/skewless env)"
+lint: install-dev manifest ## ruff, mypy, sqlfluff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

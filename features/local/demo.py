@@ -36,17 +36,12 @@ def run(console: Console) -> None:
     was_running = postgres.is_running()
     try:
         _prepare(console)
-        api = AirflowApi()
-        wait_for_dags(api)
-        for key in STORY:
-            run_partition(api, key, console)
-        api.set_paused(CHAIN[0], True)
+        _tell_the_story(console)
+        with warehouse.connect() as connection:
+            summary.show(connection, MODEL, console)
     finally:
-        stack.stop()
-    with warehouse.connect() as connection:
-        summary.show(connection, MODEL, console)
-    if not was_running:
-        postgres.stop()
+        if not was_running:
+            postgres.stop()
     console.print(
         f"\nDone in {time.monotonic() - began:.0f} s. "
         "Look around: [b]make up[/b] (Airflow, MLflow), [b]make psql[/b] (SQL)."
@@ -72,6 +67,19 @@ def _prepare(console: Console) -> None:
         step("Starting Airflow")
         # 2013 is replayed by hand: an hourly run of today would only find the source stale.
         stack.start(with_mlflow=False, extra={"SKEWLESS_MATERIALIZE_CRON": "0 0 29 2 *"})
+
+
+def _tell_the_story(console: Console) -> None:
+    try:
+        with console.status("Waiting for Airflow to read the Dags") as status:
+            api = AirflowApi()
+            wait_for_dags(api)
+            for number, key in enumerate(STORY, start=1):
+                status.update(f"Partition {number} of {len(STORY)}: {key}")
+                run_partition(api, key, console)
+            api.set_paused(CHAIN[0], True)
+    finally:
+        stack.stop()
 
 
 def _start_over() -> None:
