@@ -1,6 +1,7 @@
 """The command `skewless`, run as people run it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from features import cli, settings
+from features.ingest import reading
 
 SKEWLESS = Path(sys.executable).with_name("skewless")
 
@@ -27,6 +29,11 @@ def test_help_lists_every_command_with_what_it_does() -> None:
         listed
     )
     assert all(listed.values())
+
+
+def test_help_on_load_names_every_column_it_reads() -> None:
+    words = set(re.findall(r"\w+", skewless("load", "--help").stdout))
+    assert set(reading.COLUMNS) <= words
 
 
 def test_an_unknown_command_is_refused() -> None:

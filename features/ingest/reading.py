@@ -4,8 +4,8 @@ A row that cannot be typed keeps its place and gets a `reason`; whether a typed 
 durations, arrivals before the end, missing ids) is decided in one place only, the dbt macro
 `session_event_rejection`.
 
-Ids are kept to the letter; only a blank one counts as missing. Instants are kept to the microsecond, in UTC;
-finer digits are cut off. Columns other than COLUMNS are not read.
+Ids and event types are kept to the letter; only a blank one counts as missing. Instants are kept to the
+microsecond, in UTC; finer digits are cut off. Columns other than COLUMNS are not read.
 """
 
 import csv
@@ -24,14 +24,14 @@ import pyarrow.parquet as pq
 from features.errors import SkewlessError
 
 REQUIRED_COLUMNS = ("event_id", "user_id", "started_at", "duration_seconds", "ingested_at")
-OPTIONAL_COLUMNS = ("is_deleted",)
+OPTIONAL_COLUMNS = ("is_deleted", "event_type")
 COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
-IDS = ("event_id", "user_id")
+TEXTS = ("event_id", "user_id", "event_type")
 TIMESTAMPS = ("started_at", "ingested_at")
 
 CHUNK_ROWS = 50_000
-# PostgreSQL cannot index a text of more than about 2,700 bytes.
-LONGEST_ID_BYTES = 1_000
+# Entities are looked up by these texts, and PostgreSQL cannot index one of more than about 2,700 bytes.
+LONGEST_TEXT_BYTES = 1_000
 LARGEST_BIGINT = 2**63 - 1
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -59,6 +59,7 @@ class Row(NamedTuple):
     duration_seconds: int | None = None
     ingested_at: datetime | None = None
     is_deleted: bool = False
+    event_type: str | None = None
     reason: str | None = None
     row_as_it_came: str | None = None
 
@@ -109,11 +110,11 @@ class _UnreadableError(ValueError):
     """Why a text cannot be typed, as the end of a sentence that starts with its column and value."""
 
 
-def _id(text: str) -> str:
+def _text(text: str) -> str:
     if UNSTORABLE.search(text):
         raise _UnreadableError("holds a NUL or bytes that are not UTF-8")
-    if len(text.encode()) > LONGEST_ID_BYTES:
-        raise _UnreadableError(f"is longer than {LONGEST_ID_BYTES:,} bytes")
+    if len(text.encode()) > LONGEST_TEXT_BYTES:
+        raise _UnreadableError(f"is longer than {LONGEST_TEXT_BYTES:,} bytes")
     return text
 
 
@@ -164,7 +165,7 @@ def _boolean(text: str) -> bool:
 
 
 PARSERS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(IDS, _id),
+    **dict.fromkeys(TEXTS, _text),
     **dict.fromkeys(TIMESTAMPS, _instant),
     "duration_seconds": _whole_number,
     "is_deleted": _boolean,
@@ -274,7 +275,7 @@ def _is_text(kind: pa.DataType) -> bool:
 def _check_types(path: Path, schema: pa.Schema, assume_utc: bool) -> None:
     is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
     expected = {
-        **dict.fromkeys(IDS, ("text or integers", (pa.types.is_integer,))),
+        **dict.fromkeys(TEXTS, ("text or integers", (pa.types.is_integer,))),
         **dict.fromkeys(TIMESTAMPS, ("timestamps with a time zone", (pa.types.is_timestamp,))),
         "duration_seconds": ("integers", is_number),
         "is_deleted": ("booleans", (pa.types.is_boolean, pa.types.is_integer)),

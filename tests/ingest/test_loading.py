@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from features.ingest import reading
 from features.ingest.loading import LoadResult, load_file
 from features.ingest.reading import COLUMNS
 from features.migrations import migrate
+from tests.conftest import drop_database
 
 HEADER = "event_id,user_id,started_at,duration_seconds,ingested_at,is_deleted"
 FIRST = "e1,u1,2024-01-01T10:00:00Z,600,2024-01-01T10:15:00Z,"
 SECOND = "e2,u2,2024-01-02T10:00:00Z,600,2024-01-02T10:15:00Z,"
 BAD = "e3,u3,yesterday,600,2024-01-03T10:15:00Z,"
 NAIVE = "e4,u4,2024-01-04T10:00:00,600,2024-01-04T10:15:00Z,"
+TYPED_HEADER = f"{HEADER},event_type"
 ALREADY_LOADED = "event_id {} at this ingested_at is already loaded{}"
 
 TABLES = ("raw.session_events", "raw.rejected_rows", "raw.load_buffer", "raw.loads")
@@ -84,6 +87,10 @@ def event_ids() -> list[str]:
     return [row[0] for row in rows(EVENTS)]
 
 
+def event_types() -> list[tuple[Any, ...]]:
+    return rows("select event_id, event_type from raw.session_events order by source_file, source_row")
+
+
 def reasons() -> list[tuple[str, int, str]]:
     return [row[:3] for row in rows(REJECTED)]
 
@@ -96,13 +103,20 @@ Write = Callable[..., Path]
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Writes lines after the usual header."""
+    return partial(_write, tmp_path, HEADER)
 
-    def write(name: str, *lines: str) -> Path:
-        path = tmp_path / name
-        path.write_text("\n".join((HEADER, *lines)) + "\n", encoding="utf-8", errors="surrogateescape")
-        return path
 
-    return write
+@pytest.fixture
+def write_typed(tmp_path: Path) -> Write:
+    """Writes lines that end in an event_type, after a header that says so."""
+    return partial(_write, tmp_path, TYPED_HEADER)
+
+
+def _write(folder: Path, header: str, name: str, *lines: str) -> Path:
+    path = folder / name
+    content = "\n".join((header, *lines)) + "\n"
+    path.write_text(content, encoding="utf-8", errors="surrogateescape", newline="")
+    return path
 
 
 class InterruptedLoadError(Exception):
@@ -204,8 +218,8 @@ class TestRows:
         first = datetime(2024, 1, 1, 10, tzinfo=UTC)
         day, quarter = timedelta(days=1), timedelta(minutes=15)
         assert rows(EVENTS) == [
-            ("e1", "u1", first, 600, first + quarter, False, "events.csv", 1),
-            ("e2", "u2", first + day, 600, first + day + quarter, False, "events.csv", 4),
+            ("e1", "u1", first, 600, first + quarter, False, None, "events.csv", 1),
+            ("e2", "u2", first + day, 600, first + day + quarter, False, None, "events.csv", 4),
         ]
         assert reasons() == [
             ("events.csv", 2, "started_at 'yesterday' is not an ISO 8601 date and time"),
@@ -234,7 +248,8 @@ class TestRows:
         )
         assert load_file(write("events.csv", *lines)) == LoadResult(9, 0, was_already_loaded=False)
         found = rows(EVENTS)
-        assert [[name for name, value in zip(COLUMNS, row, strict=False) if value is None] for row in found] == [
+        columns = HEADER.split(",")
+        assert [[name for name, value in zip(columns, row, strict=False) if value is None] for row in found] == [
             ["event_id"],
             ["user_id"],
             ["started_at"],
@@ -272,6 +287,71 @@ class TestRows:
         assert [(*row[:-2], "events.csv", row[-1]) for row in rows(EVENTS)] == from_csv
 
 
+class TestEventTypes:
+    def test_are_stored_to_the_letter_and_blank_ones_as_null(self, write_typed: Write) -> None:
+        lines = (f"{FIRST},JFK-LAX", f"{SECOND},", FIRST.replace("e1", "e3") + '," a,""b""\r\n; \u2192\U0001f6eb\t"')
+        assert load_file(write_typed("events.csv", *lines)).loaded == 3
+        assert event_types() == [("e1", "JFK-LAX"), ("e2", None), ("e3", ' a,"b"\r\n; \u2192\U0001f6eb\t')]
+
+    def test_are_null_for_a_file_without_them(self, write: Write) -> None:
+        load_file(write("events.csv", FIRST, SECOND))
+        assert event_types() == [("e1", None), ("e2", None)]
+
+    def test_that_are_too_long_put_their_row_in_quarantine(self, write_typed: Write) -> None:
+        path = write_typed("events.csv", f"{FIRST},{'x' * 1000}", f"{SECOND},{'x' * 1001}")
+        assert load_file(path) == LoadResult(1, 1, was_already_loaded=False)
+        assert event_types() == [("e1", "x" * 1000)]
+        assert reasons() == [("events.csv", 2, f"event_type '{'x' * 100}...' is longer than 1,000 bytes")]
+        assert rows(REJECTED)[0][3]["event_type"] == "x" * 1001
+
+    def test_may_be_indexed_however_long(self, write_typed: Write) -> None:
+        longest = "".join(chr(0x10000 + 37 * number) for number in range(250))
+        load_file(write_typed("events.csv", f"{FIRST},{longest}"))
+        with warehouse.connect() as connection:
+            connection.execute("create index on raw.session_events (event_type, started_at)")
+            connection.rollback()
+
+    def test_of_repeated_rows_are_in_quarantine_too(self, write_typed: Write) -> None:
+        load_file(write_typed("events.csv", f"{FIRST},JFK-LAX", f"{FIRST},JFK-SFO"))
+        assert event_types() == [("e1", "JFK-LAX")]
+        assert reasons() == [("events.csv", 2, "repeats event_id e1 at the same ingested_at as row 1")]
+        assert rows(REJECTED)[0][3]["event_type"] == "JFK-SFO"
+
+    def test_survive_an_interruption(self, monkeypatch: pytest.MonkeyPatch, write_typed: Write) -> None:
+        monkeypatch.setattr(reading, "CHUNK_ROWS", 1)
+        path = write_typed("events.csv", f"{FIRST},JFK-LAX", f"{SECOND},EWR-ORD")
+        with pytest.raises(InterruptedLoadError):
+            load_file(path, on_progress=interrupt_after(1))
+        load_file(path)
+        assert event_types() == [("e1", "JFK-LAX"), ("e2", "EWR-ORD")]
+
+    def test_are_the_same_from_parquet(self, tmp_path: Path, write_typed: Write) -> None:
+        path = write_typed(
+            "events.csv", f"{FIRST},JFK-LAX", f"{SECOND},", FIRST.replace("e1", "e3") + '," a,""b""\u2192"'
+        )
+        load_file(path)
+        from_csv = event_types()
+        empty()
+        kinds = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(TYPED_HEADER.split(","), pa.string()))
+        pq.write_table(pyarrow.csv.read_csv(path, convert_options=kinds), tmp_path / "events.parquet")
+        load_file(tmp_path / "events.parquet")
+        assert event_types() == from_csv
+        assert len(from_csv) == 3
+
+    def test_are_null_for_events_from_before_there_were_types(
+        self, monkeypatch: pytest.MonkeyPatch, write: Write
+    ) -> None:
+        monkeypatch.setattr(settings, "WAREHOUSE_DATABASE", "skewless_older")
+        drop_database("skewless_older")
+        migrate("0001")
+        with warehouse.connect() as connection:
+            connection.execute("insert into raw.session_events (event_id) values ('e0')")
+        migrate()
+        load_file(write("events.csv", FIRST))
+        assert sorted(event_types()) == [("e0", None), ("e1", None)]
+        drop_database("skewless_older")
+
+
 class TestRepeatedRows:
     def test_of_one_file_count_once(self, write: Write) -> None:
         assert load_file(write("events.csv", FIRST, SECOND, FIRST.replace("600", "700"), FIRST)) == LoadResult(
@@ -289,6 +369,7 @@ class TestRepeatedRows:
             "duration_seconds": 700,
             "ingested_at": "2024-01-01T10:15:00+00:00",
             "is_deleted": False,
+            "event_type": None,
         }
 
     def test_across_files_count_once(self, write: Write) -> None:
@@ -428,7 +509,7 @@ class TestInterruptedLoads:
 
     def test_do_so_in_parquet(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "events.parquet"
-        good = dict(zip(COLUMNS, FIRST.split(","), strict=True))
+        good = dict(zip(HEADER.split(","), FIRST.split(","), strict=True))
         columns: dict[str, Any] = {name: [value] * 7 for name, value in good.items()}
         pq.write_table(pa.table(columns | {"event_id": range(7)}), path, row_group_size=3)
         monkeypatch.setattr(reading, "CHUNK_ROWS", 2)
@@ -464,7 +545,7 @@ ids = st.text(characters, min_size=1, max_size=20).filter(lambda text: not text.
 offsets = st.integers(-24 * 60 + 1, 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 instants = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=offsets)  # noqa: DTZ001
 durations = st.integers(-(2**63) + 1, 2**63 - 1)
-events = st.tuples(ids, ids, instants, durations, instants, st.booleans())
+events = st.tuples(ids, ids, instants, durations, instants, st.booleans(), st.none() | ids)
 
 
 class TestRoundTrip:
@@ -477,9 +558,9 @@ class TestRoundTrip:
             with path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(COLUMNS)
-                for event_id, user_id, started_at, duration, ingested_at, is_deleted in written:
+                for event_id, user_id, started_at, duration, ingested_at, *others in written:
                     instants = started_at.isoformat(), ingested_at.isoformat()
-                    writer.writerow((event_id, user_id, instants[0], duration, instants[1], is_deleted))
+                    writer.writerow((event_id, user_id, instants[0], duration, instants[1], *others))
             load_file(path)
         assert [row[:-2] for row in rows(EVENTS)] == written
         assert all(row[2].utcoffset() == timedelta(0) for row in rows(EVENTS))

@@ -13,6 +13,7 @@ from features.ingest.loading import LoadResult, load_file
 ALL_FLIGHTS = 336_776
 FLOWN = 327_346
 AIRCRAFT = 4_037
+ROUTES = 224
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,16 @@ class TestSessionEvents:
             "started_at": "2013-01-01T10:17:00Z",
             "duration_seconds": 227 * 60,
             "ingested_at": "2013-01-01T14:04:00Z",
+            "event_type": "EWR-IAH",
         }
+
+    def test_have_their_route_as_type_flown_or_not(self, flights: pd.DataFrame, events: pd.DataFrame) -> None:
+        routes = events["event_type"].str.split("-", expand=True)
+        assert list(routes.columns) == [0, 1]
+        pd.testing.assert_series_equal(routes[0], flights["origin"], check_names=False)
+        pd.testing.assert_series_equal(routes[1], flights["dest"], check_names=False)
+        assert events["event_type"].str.fullmatch("(EWR|JFK|LGA)-[A-Z]{3}").all()
+        assert events["event_type"].nunique() == ROUTES
 
     def test_start_at_the_local_departure_time_also_in_summer_and_after_midnight(
         self, flights: pd.DataFrame, events: pd.DataFrame
@@ -81,6 +91,8 @@ class TestSessionEvents:
                     count(distinct event_id) as ids,
                     count(*) filter (where is_complete) as flown,
                     count(distinct user_id) filter (where is_complete) as aircraft,
+                    count(event_type) as typed,
+                    count(distinct event_type) as routes,
                     count(*) filter (
                         where is_complete
                         and ingested_at = started_at + duration_seconds * interval '1 second'
@@ -98,10 +110,12 @@ class TestSessionEvents:
                 "ids": ALL_FLIGHTS,
                 "flown": FLOWN,
                 "aircraft": AIRCRAFT,
+                "typed": ALL_FLIGHTS,
+                "routes": ROUTES,
                 "ingested_at_the_end": FLOWN,
                 "deleted": 0,
                 "source_rows": [1, ALL_FLIGHTS],
-                "source_files": ["nycflights13_session_events.csv"],
+                "source_files": ["nycflights13_sessions.csv"],
             }
 
 

@@ -149,6 +149,7 @@ class TestFilesRefusedAsAWhole:
             ("event_id", pa.array([1.0]), "double", "text or integers"),
             ("event_id", pa.array([[1]]), "list<element: int64>", "text or integers"),
             ("is_deleted", pa.array([1.0]), "double", "booleans"),
+            ("event_type", pa.array([1.0]), "double", "text or integers"),
         ],
     )
     def test_a_parquet_column_of_a_type_that_says_something_else(
@@ -200,6 +201,8 @@ class TestRowsRefusedAlone:
             ("is_deleted", "2", "is neither true nor false"),
             ("event_id", "e\x001", "holds a NUL or bytes that are not UTF-8"),
             ("user_id", "\udce9t\udce9", "holds a NUL or bytes that are not UTF-8"),
+            ("event_type", "JFK\x00LAX", "holds a NUL or bytes that are not UTF-8"),
+            ("event_type", "\udce9", "holds a NUL or bytes that are not UTF-8"),
         ],
     )
     def test_for_one_value(self, column: str, value: str, problem: str) -> None:
@@ -216,12 +219,14 @@ class TestRowsRefusedAlone:
             "duration_seconds 'long' is not a whole number of at most 64 bits"
         )
 
-    def test_for_an_id_that_is_too_long_to_be_indexed(self) -> None:
+    @pytest.mark.parametrize("column", ["event_id", "user_id", "event_type"])
+    def test_for_a_text_that_is_too_long_to_be_indexed(self, column: str) -> None:
         two_bytes = "\u00e9"
-        assert type_text(1, GOOD_TEXT | {"user_id": two_bytes * 500}).user_id == two_bytes * 500
-        assert type_text(1, GOOD_TEXT | {"user_id": two_bytes * 501}).reason == (
-            f"user_id '{two_bytes * 100}...' is longer than 1,000 bytes"
-        )
+        longest = {column: two_bytes * 500}
+        assert type_text(1, GOOD_TEXT | longest) == Row(1, **GOOD_VALUES | longest)
+        row = type_text(1, GOOD_TEXT | {column: two_bytes * 501})
+        assert row.reason == f"{column} '{two_bytes * 100}...' is longer than 1,000 bytes"
+        assert as_it_came(row) == GOOD_TEXT | {column: two_bytes * 501}
 
     def test_with_none_of_their_values_typed(self) -> None:
         assert type_text(1, GOOD_TEXT | {"started_at": "soon"})[1:-2] == Row(1)[1:-2]
@@ -306,6 +311,11 @@ class TestRowsRead:
             ("user_id", " u1", " u1"),
             ("user_id", "NULL", "NULL"),
             ("user_id", "007", "007"),
+            ("event_type", "JFK-LAX", "JFK-LAX"),
+            ("event_type", " jfk ", " jfk "),
+            ("event_type", "null", "null"),
+            ("event_type", "\U0001f6eb caf\u00e9", "\U0001f6eb caf\u00e9"),
+            ("event_type", "", None),
         ],
     )
     def test_a_value(self, column: str, text: str, value: object) -> None:
@@ -338,6 +348,18 @@ class TestRowsRead:
     def test_quoted_delimiters_quotes_and_line_ends(self, tmp_path: Path) -> None:
         (row,) = read(csv_file(tmp_path, HEADER, GOOD.replace("u1", '"a,b""c""\r\nd\ne"')))
         assert row == Row(1, **GOOD_VALUES | {"user_id": 'a,b"c"\r\nd\ne'})
+
+    def test_an_event_type_that_is_there_blank_or_quoted_and_a_file_without_one(self, tmp_path: Path) -> None:
+        lines = (f"{GOOD},JFK-LAX", f"{GOOD},", f"{GOOD}, ", GOOD + ',"a,b""c""\r\nd\ne; \u2192"')
+        rows = read(csv_file(tmp_path, f"{HEADER},event_type", *lines))
+        types = ["JFK-LAX", None, None, 'a,b"c"\r\nd\ne; \u2192']
+        assert rows == [Row(number, **GOOD_VALUES, event_type=kind) for number, kind in enumerate(types, start=1)]
+        assert read(csv_file(tmp_path, HEADER, GOOD)) == [Row(1, **GOOD_VALUES)]
+
+    def test_an_event_type_in_parquet_that_is_there_blank_or_null(self, tmp_path: Path) -> None:
+        rows = read(parquet_file(tmp_path, event_type=pa.array(["JFK-LAX", ' a,"b"\n', "", " ", None])))
+        assert [row.event_type for row in rows] == ["JFK-LAX", ' a,"b"\n', None, None, None]
+        assert [row.reason for row in rows] == [None] * 5
 
     @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
     def test_any_line_end_with_or_without_one_at_the_end(self, tmp_path: Path, newline: bytes) -> None:
@@ -386,6 +408,7 @@ events = st.tuples(
     st.none() | durations,
     st.none() | instants,
     st.booleans(),
+    st.none() | ids,
 )
 
 
@@ -402,7 +425,7 @@ def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
 
 def write_parquet(path: Path, rows: Sequence[Sequence[object]]) -> None:
     instant = pa.timestamp("us", "UTC")
-    kinds = (pa.string(), pa.string(), instant, pa.int64(), instant, pa.bool_())
+    kinds = (pa.string(), pa.string(), instant, pa.int64(), instant, pa.bool_(), pa.string())
     columns = zip(*rows, strict=True)
     arrays = [pa.array(map(in_utc, column), kind) for column, kind in zip(columns, kinds, strict=True)]
     pq.write_table(pa.table(arrays, names=COLUMNS), path)
@@ -425,7 +448,7 @@ class TestRoundTrips:
     def test_no_text_whatsoever_is_more_than_unreadable(self, text: dict[str, str]) -> None:
         row = type_text(1, text)
         assert (row.reason is None) == (row.row_as_it_came is None)
-        assert "\0" not in f"{row.event_id}{row.user_id}{row.reason}{row.row_as_it_came}"
+        assert "\0" not in f"{row.event_id}{row.user_id}{row.event_type}{row.reason}{row.row_as_it_came}"
 
     @pytest.mark.parametrize(
         ("column", "values"),
@@ -444,8 +467,23 @@ class TestRoundTrips:
             ("is_deleted", pa.array([False])),
             ("is_deleted", pa.array([0])),
             ("is_deleted", pa.nulls(1)),
+            ("event_type", pa.nulls(1)),
         ],
     )
     def test_other_parquet_types_of_the_same_meaning(self, tmp_path: Path, column: str, values: pa.Array) -> None:
         (row,) = read(parquet_file(tmp_path, **{"user_id": pa.array(["1"]), column: values}))
         assert row == Row(1, **GOOD_VALUES | {"user_id": "1"})
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            pa.array([1], pa.int32()),
+            pa.array(["1"], pa.large_string()),
+            pa.array(["1"], pa.string_view()),
+            pa.array(["1"]).dictionary_encode(),
+        ],
+        ids=lambda values: str(values.type),
+    )
+    def test_other_parquet_types_of_an_event_type(self, tmp_path: Path, values: pa.Array) -> None:
+        (row,) = read(parquet_file(tmp_path, event_type=values))
+        assert row == Row(1, **GOOD_VALUES, event_type="1")
