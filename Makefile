@@ -53,6 +53,15 @@ psql: warehouse ## Open a SQL shell on the warehouse
 env: install ## Print export lines for your shell: eval "$$(make -s env)"
 	@$(BIN)/skewless env
 
+##@ Features
+.PHONY: rollback
+rollback: manifest ## Serve an earlier publication again: AS_OF=2013-07-02T00:00:00 [VIEW=user_session_features]
+	@$(BIN)/skewless rollback --as-of "$(AS_OF)" $(if $(VIEW),--view "$(VIEW)")
+
+.PHONY: reproduce
+reproduce: install ## Rebuild a training extract, byte for byte: ID=<extract_id of training.extracts>
+	@$(BIN)/skewless reproduce "$(ID)"
+
 ##@ dbt
 .PHONY: manifest
 manifest: install ## Parse the dbt project; the Dags are generated from what it finds

@@ -1,6 +1,6 @@
 """Materialises and publishes features, hour by hour."""
 
-from airflow.sdk import CronPartitionTimetable, chain, dag, task
+from airflow.sdk import CronPartitionTimetable, Param, chain, dag, task
 
 from features import settings
 from features.dbt_tasks import dbt_models
@@ -12,7 +12,11 @@ DOCS = """
 Computes every feature view at the run's **partition key, which is as_of**, and publishes the snapshot: one inserted row
 in `serving.publications` makes it live. Each dbt model is a task that builds the model and runs its tests.
 
-* **Reads** `raw.session_events`. **Writes** `staging.*`, `features.*`, `training.*`, `serving.publications`.
+Before a snapshot goes live, the **parity gate** recomputes it, and the one that is live, and compares every cell.
+Afterwards old snapshots are thinned out as each view's `retention` says.
+
+* **Reads** `raw.session_events`. **Writes** `staging.*`, `features.*`, `training.*`, `serving.publications`,
+  `monitoring.parity_audits`.
 * **Starts** on the hour. By hand: trigger it with a partition key such as `2013-07-02T00:00:00`.
 * **Leads to** one `<model>_scoring` run for each model that uses the features.
 
@@ -20,7 +24,15 @@ in `serving.publications` makes it live. Each dbt model is a task that builds th
 * "as_of 'None' is not an instant": the run has no partition key. Nothing was computed; trigger again with one.
 * a `dbt` task: the log names the model or test. `fresh_at_as_of` means the source stopped delivering. The last
   published snapshot stays live until this is mended.
-* `publish_*`: there were no rows to publish.
+* `publish_*`: "is not published": the parity gate is closed, and the last good snapshot stays live. The log names the
+  features, a few entities and the cause. *Backdated data*: events that claim to have been known at as_of were loaded
+  after it was published; their `ingested_at` is wrong, or a backfill came in under old dates. *Changed logic*: rows, a
+  function or a view were changed by hand. Mend it and clear the task. If the difference is meant, trigger the partition
+  again with `accept_skew` saying why; that is kept with the audit.
+* `publish_*`: "has no row": clear the dbt tasks.
+* `thin_snapshots`: nothing is lost; the next run tries again.
+
+Is what is live wrong? `rollback_features` serves an earlier publication again.
 
 Everything is safe to clear and re-run: rows that were written stay as they are, and only missing ones are computed.
 """
@@ -36,6 +48,14 @@ VIEWS = list(CONTRACT.feature_views.values())
     default_args=DEFAULT_ARGS,
     doc_md=DOCS,
     tags=[Tag.FEATURES],
+    params={
+        "accept_skew": Param(
+            None,
+            type=["null", "string"],
+            title="Publish although the parity gate is closed, because",
+            description_md="Leave empty, unless you looked at `monitoring.parity_audits` and the difference is meant.",
+        )
+    },
 )
 def materialize_features() -> None:
     models = dbt_models(
@@ -43,17 +63,23 @@ def materialize_features() -> None:
     )
 
     @task
-    def publish(view: str, *, dag_run, outlet_events) -> dict:
+    def publish(view: str, *, dag_run, params, outlet_events) -> dict:
         from features.steps import publish as step
 
-        facts = step.publish(CONTRACT.feature_views[view], as_of_of(dag_run))
+        facts = step.publish(CONTRACT.feature_views[view], as_of_of(dag_run), params["accept_skew"])
         emit(outlet_events, published(CONTRACT.feature_views[view]), as_of_of(dag_run), facts)
         return facts
+
+    @task
+    def thin_snapshots(*, dag_run) -> dict:
+        from features.steps import retain as step
+
+        return {view.name: step.thin(view, as_of_of(dag_run)) for view in VIEWS}
 
     publications = [
         publish.override(task_id=f"publish_{view.name}", outlets=[published(view)])(view.name) for view in VIEWS
     ]
-    chain(models, publications)
+    chain(models, publications, thin_snapshots())
 
 
 materialize_features()

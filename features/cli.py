@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from features import settings, warehouse
+from features.contract import read_contract
 from features.errors import SkewlessError
 from features.local import environment, postgres
 
@@ -90,9 +91,9 @@ def psql(arguments: tuple[str, ...]) -> None:
 def load(file: Path, assume_utc: bool) -> None:
     """Load session events from FILE (.csv or .parquet) into raw.session_events.
 
-    The file needs the columns event_id, user_id, started_at, duration_seconds and ingested_at, and may have is_deleted.
-    All of it is loaded or nothing; an interrupted load resumes; loading a file again changes nothing. Rows that cannot
-    be read go to raw.rejected_rows with file, row and reason.
+    The file needs the columns event_id, user_id, started_at, duration_seconds and ingested_at, and may have is_deleted
+    and event_type. All of it is loaded or nothing; an interrupted load resumes; loading a file again changes nothing.
+    Rows that cannot be read go to raw.rejected_rows with file, row and reason.
     """
     _load(file, assume_utc)
 
@@ -120,6 +121,41 @@ def _load(path: Path, assume_utc: bool) -> None:
         console.print(f"{path.name} was loaded before; nothing changed.")
         return
     click.echo(f"{path.name}: {result.loaded:,} rows loaded, {result.rejected:,} quarantined in raw.rejected_rows.")
+
+
+@main.command()
+@click.option("--as-of", required=True, help="The published instant to return to, such as 2013-07-02T00:00:00 (UTC).")
+@click.option("--view", help="Only this feature view; by default each that was published at that instant.")
+@click.option("--because", help="Why; kept in the ledger.")
+def rollback(as_of: str, view: str | None, because: str | None) -> None:
+    """Serve an earlier publication again, until the next one.
+
+    Nothing is copied or deleted: serving.publications gets a row that points at it.
+    """
+    from features.partition import parse_as_of
+    from features.steps.roll_back import roll_back, views_published_at
+
+    instant = parse_as_of(as_of)
+    for found in views_published_at(read_contract(settings.MANIFEST), instant, view):
+        facts = roll_back(found, instant, because)
+        click.echo(f"{found.name}: {facts['row_count']:,} rows of {facts['as_of']} are live again.")
+    click.echo("This holds until the next publication: pause materialize_features while you mend what was wrong.")
+
+
+@main.command()
+@click.argument("extract_id")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A CSV file; by default EXTRACT_ID.csv.")
+def reproduce(extract_id: str, output: Path | None) -> None:
+    """Rebuild the training extract EXTRACT_ID, the same bytes each time, and check it against its checksum.
+
+    training.extracts lists the extracts; MLflow names the one of each model version.
+    """
+    from features.extracts import reproduce_csv
+
+    path = output or Path(f"{extract_id}.csv")
+    with console.status(f"Rebuilding {extract_id}"):
+        rows = reproduce_csv(extract_id, path)
+    click.echo(f"{path}: {rows:,} rows, and their checksum is that of {extract_id}.")
 
 
 @main.command()

@@ -70,24 +70,50 @@ class Feature(Strict):
     drift: DriftSettings = DriftSettings()
 
 
+class Retention(Strict):
+    """Which snapshots are kept: all of the last days, then the one at midnight (UTC), then none.
+
+    Rows that a label trains on stay, and so does what is live. The others can be recomputed exactly.
+    """
+
+    every_hour_for_days: int = Field(default=7, ge=1)
+    every_day_for_days: int = Field(default=90, ge=1)
+
+
 class FeatureView(Strict):
     """A dbt model under models/features whose config.meta names an entity.
 
     Attributes:
-        entity: its key column beside as_of.
+        name: of its table. Versions of one dbt model are views of their own.
+        entity: its key columns beside as_of.
         expires_after: how long after as_of its snapshot counts as fresh, as PostgreSQL writes an interval.
+        audited_share: of the served rows, how many the parity gate recomputes; 1 is all.
+        events: schema and name of the staging model it aggregates.
+        serving: schema and name of the relation that serves its published snapshot; None when nothing does.
+        training_sets: schema and name of each relation that trains on it.
     """
 
     name: str
     schema_name: str
-    entity: str
+    entity: tuple[str, ...]
+    lookback_days: int
     expires_after: str
+    audited_share: float
+    retention: Retention
     features: tuple[Feature, ...]
+    events: tuple[str, str]
+    serving: tuple[str, str] | None
+    training_sets: tuple[tuple[str, str], ...]
 
     @property
     def relation(self) -> tuple[str, str]:
         """Schema and table."""
         return self.schema_name, self.name
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Its features, in the order of the YAML."""
+        return tuple(feature.name for feature in self.features)
 
 
 class TrainingSettings(Strict):
@@ -126,7 +152,7 @@ class Model(Strict):
     name: str
     description: str
     owner: str
-    entity: str
+    entity: tuple[str, ...]
     feature_view: FeatureView
     labels: str
     training_set: tuple[str, str]
@@ -140,13 +166,21 @@ class Model(Strict):
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The inputs, in the order of the feature view."""
-        return tuple(feature.name for feature in self.feature_view.features)
+        return self.feature_view.feature_names
+
+
+def _columns(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+# One column, or a list of them.
+Entity = Annotated[tuple[str, ...], BeforeValidator(_columns), Field(min_length=1)]
 
 
 class ExposureMeta(Strict):
     """config.meta of an exposure of type ml."""
 
-    entity: str
+    entity: Entity
     feature_view: str
     labels: str
     training_set: str
@@ -160,8 +194,11 @@ class ExposureMeta(Strict):
 class FeatureViewMeta(Strict):
     """config.meta of a feature view."""
 
-    entity: str
+    entity: Entity
+    lookback_days: int = Field(ge=1)
     expires_after: str = "3 hours"
+    audited_share: float = Field(default=1.0, gt=0, le=1)
+    retention: Retention = Retention()
 
 
 class ColumnMeta(Strict):
@@ -172,14 +209,11 @@ class ColumnMeta(Strict):
 
 
 class LabelMeta(Strict):
-    """config.meta of a label model."""
+    """config.meta of a label model: when its labels mature, and what its own SQL wants to know."""
 
-    anchor: str
-    every_days: int = Field(ge=1)
-    active_within_days: int = Field(ge=1)
-    warm_up_days: int = Field(ge=0)
     horizon_days: int = Field(ge=1)
-    grace_days: int = Field(ge=0)
+    grace_days: int = Field(default=0, ge=0)
+    parameters: dict[str, Any] = {}
 
 
 class Contract(Strict):
@@ -187,6 +221,18 @@ class Contract(Strict):
 
     feature_views: dict[str, FeatureView]
     models: dict[str, Model]
+
+    def feature_view(self, name: str) -> FeatureView:
+        """The feature view of that name.
+
+        Raises:
+            SkewlessError: naming the feature views there are.
+        """
+        if name not in self.feature_views:
+            raise SkewlessError(
+                f"There is no feature view {name!r}; dbt declares {', '.join(self.feature_views) or 'none'}."
+            )
+        return self.feature_views[name]
 
     def model(self, name: str) -> Model:
         """The model of that name.
@@ -221,11 +267,13 @@ def _read(manifest: Path, modified: int) -> Contract:
     except json.JSONDecodeError as error:
         raise SkewlessError(f"{manifest} is not whole: {error}. Run `make manifest` to write it again.") from error
     nodes = {
-        node["name"]: node
+        node["alias"]: node
         for node in parsed["nodes"].values()
         if node["resource_type"] == "model" and node["package_name"] == PACKAGE
     }
-    views = {name: _feature_view(node) for name, node in nodes.items() if "entity" in node["config"].get("meta", {})}
+    views = {
+        name: _feature_view(node, nodes) for name, node in nodes.items() if "entity" in node["config"].get("meta", {})
+    }
     exposures = [exposure for exposure in parsed["exposures"].values() if exposure["type"] == "ml"]
     models = {exposure["name"]: _model(exposure, views, nodes) for exposure in exposures}
     return Contract(feature_views=views, models=models)
@@ -244,9 +292,36 @@ def _where(node: dict[str, Any]) -> str:
     return f"{(node['patch_path'] or node['original_file_path']).split('://')[-1]}: {node['name']}"
 
 
-def _feature_view(node: dict[str, Any]) -> FeatureView:
+def _feature_view(node: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> FeatureView:
     where = _where(node)
     meta = _checked(FeatureViewMeta, node["config"]["meta"], where)
+    for column in meta.entity:
+        if not node["columns"].get(column, {}).get("data_type"):
+            raise SkewlessError(f"{where}.{column}: a column of the entity needs an entry with a data_type.")
+    events = [_relation(parent) for parent in _parents(node, nodes) if _layer(parent) == "staging"]
+    if len(events) != 1:
+        raise SkewlessError(f"{where}: it reads {len(events)} staging models; a feature view reads one.")
+    readers = [reader for reader in nodes.values() if node["unique_id"] in reader["depends_on"]["nodes"]]
+    serving = [_relation(reader) for reader in readers if _layer(reader) == "serving"]
+    if len(serving) > 1:
+        names = ", ".join(name for _, name in serving)
+        raise SkewlessError(f"{where}: {names} serve it; one serving model does, and others select from that.")
+    return FeatureView(
+        name=node["alias"],
+        schema_name=node["schema"],
+        entity=meta.entity,
+        lookback_days=meta.lookback_days,
+        expires_after=meta.expires_after,
+        audited_share=meta.audited_share,
+        retention=meta.retention,
+        features=_features(node, where),
+        events=events[0],
+        serving=serving[0] if serving else None,
+        training_sets=tuple(_relation(reader) for reader in readers if _layer(reader) == "training"),
+    )
+
+
+def _features(node: dict[str, Any], where: str) -> tuple[Feature, ...]:
     features = []
     for column in node["columns"].values():
         column_meta = _checked(ColumnMeta, column.get("config", {}).get("meta", {}), f"{where}.{column['name']}")
@@ -263,13 +338,20 @@ def _feature_view(node: dict[str, Any]) -> FeatureView:
             )
     if not features:
         raise SkewlessError(f"{where}: no column says config.meta.feature: true.")
-    return FeatureView(
-        name=node["name"],
-        schema_name=node["schema"],
-        entity=meta.entity,
-        expires_after=meta.expires_after,
-        features=tuple(features),
-    )
+    return tuple(features)
+
+
+def _relation(node: dict[str, Any]) -> tuple[str, str]:
+    return node["schema"], node["alias"]
+
+
+def _layer(node: dict[str, Any]) -> str:
+    """The folder under models/ that a model lives in."""
+    return str(node["fqn"][1])
+
+
+def _parents(node: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [parent for parent in nodes.values() if parent["unique_id"] in node["depends_on"]["nodes"]]
 
 
 def _model(exposure: dict[str, Any], views: dict[str, FeatureView], nodes: dict[str, dict[str, Any]]) -> Model:
@@ -277,6 +359,9 @@ def _model(exposure: dict[str, Any], views: dict[str, FeatureView], nodes: dict[
     meta = _checked(ExposureMeta, exposure["config"].get("meta", {}), where)
     if meta.feature_view not in views:
         raise SkewlessError(f"{where}: config.meta.feature_view: there is no feature view {meta.feature_view!r}.")
+    if meta.entity != views[meta.feature_view].entity:
+        of_view = ", ".join(views[meta.feature_view].entity)
+        raise SkewlessError(f"{where}: config.meta.entity: the entity of {meta.feature_view} is {of_view}.")
     for key, name in (("labels", meta.labels), ("training_set", meta.training_set)):
         if name not in nodes:
             raise SkewlessError(f"{where}: config.meta.{key}: there is no dbt model {name!r}.")

@@ -19,6 +19,10 @@ Connection = psycopg.Connection[DictRow]
 Query = str | sql.SQL | sql.Composed
 
 
+# How values look as text, which checksums depend on; a server or role may have other defaults.
+SESSION = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1 -c bytea_output=hex"
+
+
 class WarehouseUnavailable(SkewlessError):
     """The server could not be reached or did not let us in."""
 
@@ -47,7 +51,7 @@ def connect(database: str | None = None, *, autocommit: bool = False) -> Iterato
             user=user(),
             dbname=database,
             application_name="skewless",
-            options="-c timezone=UTC",
+            options=SESSION,
             connect_timeout=10,
             autocommit=autocommit,
             row_factory=dict_row,

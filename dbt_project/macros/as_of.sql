@@ -8,7 +8,21 @@
             where {{ session_event_rejection() }} is null
         )
     {%- else -%}
-        {{ utc_instant(given) }}
+        {%- set instant = utc_instant(given) -%}
+        {%- do refuse_the_future(given) -%}
+        {{ instant }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#- Rows are written once, so they are not written while what they should hold can still arrive. -#}
+{% macro refuse_the_future(text) -%}
+    {%- set given = modules.datetime.datetime.fromisoformat(text | string | trim) -%}
+    {%- set given = given if given.tzinfo else given.replace(tzinfo=modules.pytz.utc) -%}
+    {%- if given > run_started_at -%}
+        {{ exceptions.raise_compiler_error(
+            "as_of '" ~ text ~ "' is in the future. What will be known then is not known yet, and rows that were written "
+            ~ "never change.") }}
     {%- endif -%}
 {%- endmacro %}
 

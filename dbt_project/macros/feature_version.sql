@@ -1,46 +1,73 @@
 {#-
-    The version of a feature view: a hash of its SQL, of every staging model it reads and of every macro of this
-    project that any of them calls. Rows of different definitions so stay apart, and editing a comment elsewhere
-    changes nothing. The spine decides for whom and when, not what, and is left out.
+    The version of a feature view: a hash of its SQL, entity and lookback, of every staging model that it reads, directly or
+    through another, and of every macro of this project that any of them uses. Rows of different definitions so stay
+    apart, and editing a comment elsewhere changes nothing. The spine decides for whom and when, not what, and is left
+    out.
 -#}
 {% macro feature_version(feature_view) -%}
     {%- if execute -%}
         {%- set view = feature_node(feature_view) -%}
-        {%- set parts = [] -%}
+        {%- set nodes = [view] + staging_ancestors(view) -%}
+        {%- set parts = [entity_of(view) | join(','), view.config.meta.lookback_days | string] -%}
         {%- set macros = [] -%}
-        {%- for node in [view] + staging_parents(view) -%}
+        {%- for node in nodes -%}
             {%- do parts.append(node.raw_code) -%}
-            {%- do macros.extend(node.depends_on.macros) -%}
+            {%- do collect_macros(node.depends_on.macros, macros) -%}
         {%- endfor -%}
-        {%- for macro in macros | unique | sort if macro.startswith('macro.skewless.') -%}
-            {%- do parts.append(context[macro.split('.')[-1]].macro.macro_sql) -%}
+        {%- for macro in macros | sort -%}
+            {%- do parts.append(context[macro].macro.macro_sql) -%}
         {%- endfor -%}
-        {%- do parts.append(default__feature_view.macro.macro_sql) -%}
         {{- local_md5(parts | join('\n'))[:12] -}}
     {%- endif -%}
 {%- endmacro %}
 
 
+{#- The dbt model that is stored under this name. Its alias, since versions of a model share their name. -#}
 {% macro feature_node(feature_view) %}
-    {{ return(graph.nodes['model.skewless.' ~ feature_view]) }}
+    {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.alias == feature_view -%}
+        {{ return(node) }}
+    {%- endfor -%}
+    {{ exceptions.raise_compiler_error("There is no feature view '" ~ feature_view ~ "'.") }}
 {% endmacro %}
 
 
-{% macro staging_parents(node) %}
+{% macro staging_ancestors(node) %}
     {%- set found = [] -%}
     {%- for parent_id in node.depends_on.nodes | sort -%}
         {%- set parent = graph.nodes.get(parent_id) -%}
         {%- if parent and parent.fqn[1] == 'staging' -%}
             {%- do found.append(parent) -%}
+            {%- do found.extend(staging_ancestors(parent)) -%}
         {%- endif -%}
     {%- endfor -%}
-    {{ return(found) }}
+    {{ return(found | unique(attribute='unique_id') | sort(attribute='unique_id') | list) }}
 {% endmacro %}
 
 
-{#- Keeps the history of definitions, newest `last_built_at` being the current one; publishing reads it. -#}
-{% macro record_feature_version() %}
-    insert into features.feature_versions (feature_view, feature_version, definition)
-    values ('{{ this.identifier }}', '{{ feature_version(this.identifier) }}', $definition${{ model.raw_code }}$definition$)
-    on conflict (feature_view, feature_version) do update set last_built_at = now()
+{#- Adds the project's own macros among `unique_ids`, and those they call, to `found`. -#}
+{% macro collect_macros(unique_ids, found) %}
+    {%- set left_out = ['missing_spine_rows', 'feature_version'] -%}
+    {%- for unique_id in unique_ids if unique_id.startswith('macro.skewless.') -%}
+        {%- set name = unique_id.split('.')[-1] -%}
+        {%- if name not in found and name not in left_out -%}
+            {%- do found.append(name) -%}
+            {%- do collect_macros(context[name].macro.depends_on.macros, found) -%}
+        {%- endif -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- Keeps the history of definitions, newest `last_built_at` being the current one, and how far the events were loaded
+    when it was built last; publishing reads it. -#}
+{% macro record_feature_version(definition, events) %}
+    insert into features.feature_versions (feature_view, feature_version, definition, events_loaded_through)
+    values (
+        '{{ this.identifier }}',
+        '{{ feature_version(this.identifier) }}',
+        $definition${{ definition }}$definition$,
+        (select max(loaded_at) from {{ events }})
+    )
+    on conflict (feature_view, feature_version) do update set
+        last_built_at = now(),
+        events_loaded_through = excluded.events_loaded_through
 {% endmacro %}

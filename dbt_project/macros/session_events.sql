@@ -27,5 +27,5 @@
     order: the first to arrive, but a session before a tombstone, so that what is staged never has to vanish. The order
     tells apart any two rows that differ. -#}
 {% macro precedence() -%}
-    is_deleted, loaded_at, source_file, source_row, user_id, started_at, duration_seconds
+    is_deleted, loaded_at, source_file, source_row, user_id, event_type, started_at, duration_seconds
 {%- endmacro %}

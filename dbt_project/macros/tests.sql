@@ -43,3 +43,25 @@
     ) as counted
     where counted.here <> counted.there
 {% endtest %}
+
+
+{#- A selection from a feature view has every feature of it, of the same type: the contract that follows by itself. -#}
+{% test has_columns_of(model, feature_view) %}
+    {%- if execute %}
+    select expected.name, expected.type
+    from (
+        {%- for name in feature_names(feature_node(feature_view.identifier)) %}
+        select '{{ name }}' as name, pg_typeof(features.{{ name }})::text as type
+        from (select 1 as one) as dummy left join {{ feature_view }} as features on false
+        {{ 'union all' if not loop.last }}
+        {%- endfor %}
+    ) as expected
+    left join information_schema.columns as present
+        on
+            present.table_schema = '{{ model.schema }}'
+            and present.table_name = '{{ model.identifier }}'
+            and present.column_name = expected.name
+            and present.data_type = expected.type
+    where present.column_name is null
+    {%- endif %}
+{% endtest %}

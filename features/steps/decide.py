@@ -12,7 +12,7 @@ from features import tracking, training, warehouse
 from features.contract import Model, Severity
 from features.drift import SEVERITIES, DriftStatus
 from features.policy import Champion, DriftFinding, PolicyInputs, RetrainingDecision, RetrainingPolicy
-from features.steps.extract import baseline_of
+from features.steps.read import baseline_of
 
 log = logging.getLogger(__name__)
 

@@ -1,80 +1,111 @@
-"""Publishing: one inserted ledger row makes an as_of the live one."""
+"""Publishing: one inserted ledger row makes an as_of the live one, once the parity gate lets it pass."""
 
 import logging
 from datetime import datetime
 from typing import Any
 
-from psycopg import sql
-
-from features import warehouse
+from features import ledger, parity, warehouse
 from features.contract import FeatureView
 from features.errors import SkewlessError
+from features.ledger import Publication
+from features.parity import Audit, Cause
 
 log = logging.getLogger(__name__)
 
 
-def publish(view: FeatureView, as_of: datetime) -> dict[str, Any]:
+class GateClosed(SkewlessError):
+    """What is served, or would be, is not what the definition gives; the last good snapshot stays live."""
+
+
+def publish(view: FeatureView, as_of: datetime, accept_skew: str | None = None) -> dict[str, Any]:
     """Makes the view's rows at as_of the live snapshot.
 
-    Publishing an as_of again changes nothing, and an older one, as in a backfill, never replaces a newer one.
+    The gate recomputes two snapshots through the as-of function and compares every cell: the one that is live, and the
+    new one as readers would see it. Publishing an as_of again changes nothing, and an older one, as in a backfill,
+    never replaces a newer one.
+
+    Args:
+        accept_skew: why it is published although the gate finds differences; kept with the audit.
 
     Returns:
         as_of, feature_version, row_count and whether the as_of is live now.
 
     Raises:
+        GateClosed: naming features, example entities and the probable cause.
         SkewlessError: when there are no rows at as_of.
     """
-    with warehouse.connect() as connection:
-        connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"publish {view.name}"])
-        version = current_version(connection, view)
-        row_count = count_rows(connection, view, as_of, version)
-        if not row_count:
-            raise SkewlessError(
-                f"{view.schema_name}.{view.name} has no row at {as_of:%Y-%m-%d %H:%M}Z of definition "
-                f"{version}; clear the dbt tasks of this Dag run."
-            )
-        live = connection.execute(
-            "select as_of, feature_version from serving.publications where feature_view = %s and retired_at is null",
-            [view.name],
-        ).fetchone()
-        facts = {"as_of": as_of.isoformat(), "feature_version": version, "row_count": row_count}
-        if live and (live["as_of"], live["feature_version"]) == (as_of, version):
-            log.info("%s at %s is live already.", view.name, as_of)
-            return {**facts, "is_live": True}
-        if live and live["as_of"] > as_of:
-            log.info("%s at %s stays unpublished: %s is live and newer.", view.name, as_of, live["as_of"])
-            return {**facts, "is_live": False}
-        connection.execute(
-            "update serving.publications set retired_at = now() where feature_view = %s and retired_at is null",
-            [view.name],
+    audits: list[Audit] = []
+    try:
+        with warehouse.connect() as connection:
+            facts = _publish(connection, view, as_of, accept_skew, audits)
+            parity.record(connection, view, audits, accept_skew)
+    except GateClosed:
+        # Nothing was published; what was found is kept all the same.
+        with warehouse.connect() as connection:
+            parity.record(connection, view, audits, None)
+        raise
+    return facts
+
+
+def _publish(
+    connection: warehouse.Connection, view: FeatureView, as_of: datetime, accept_skew: str | None, audits: list[Audit]
+) -> dict[str, Any]:
+    ledger.one_writer_at_a_time(connection, view)
+    definition = ledger.current_definition(connection, view)
+    version = definition.feature_version
+    row_count = ledger.count_rows(connection, view, as_of, version)
+    if not row_count:
+        raise SkewlessError(
+            f"{'.'.join(view.relation)} has no row at {as_of:%Y-%m-%d %H:%M}Z of definition "
+            f"{version}; clear the dbt tasks of this Dag run."
         )
-        connection.execute(
-            "insert into serving.publications (feature_view, as_of, feature_version, row_count)"
-            " values (%s, %s, %s, %s)",
-            [view.name, as_of, version, row_count],
-        )
+    facts = {"as_of": as_of.isoformat(), "feature_version": version, "row_count": row_count}
+    live = ledger.live(connection, view)
+    if live and (live.as_of, live.feature_version) == (as_of, version):
+        log.info("%s at %s is live already.", view.name, as_of)
+        return {**facts, "is_live": True}
+    if live and live.as_of > as_of:
+        log.info("%s at %s stays unpublished: %s is live and newer.", view.name, as_of, live.as_of)
+        return {**facts, "is_live": False}
+
+    if live:
+        audits.append(parity.audit(connection, view, live, version))
+    note = f"accepted skew: {accept_skew}" if accept_skew else None
+    candidate = ledger.replace_live(connection, view, as_of, definition, row_count, note)
+    audits.append(parity.audit(connection, view, candidate, version))
+    problems = _problems(live, candidate, audits)
+    if problems and not accept_skew:
+        raise GateClosed(_why_closed(view, as_of, live, problems))
+    for problem in problems:
+        log.warning("Accepted (%s): %s", accept_skew, problem)
+    ledger.go_live(connection, live, candidate)
     log.info("Published %s at %s: %s rows of definition %s.", view.name, as_of, f"{row_count:,}", version)
     return {**facts, "is_live": True}
 
 
-def current_version(connection: warehouse.Connection, view: FeatureView) -> str:
-    """The definition that dbt built last.
+def _problems(live: Publication | None, candidate: Publication, audits: list[Audit]) -> list[str]:
+    """Why the candidate must not go live, each as a sentence."""
+    problems = []
+    same_definition = live and live.feature_version == candidate.feature_version
+    if live and same_definition and candidate.row_count < live.row_count:
+        problems.append(
+            f"It has {candidate.row_count:,} rows and what is live has {live.row_count:,}, "
+            "yet an entity, once known, stays known."
+        )
+    for audit in audits:
+        for finding in audit.findings:
+            if finding.cause is Cause.NEW_DEFINITION:
+                log.info("The new definition gives other values: %s", audit.sentence(finding))
+            elif finding.cause:
+                problems.append(audit.sentence(finding))
+    return problems
 
-    Raises:
-        SkewlessError: when dbt has never built the view.
-    """
-    row = connection.execute(
-        "select feature_version from features.feature_versions where feature_view = %s"
-        " order by last_built_at desc limit 1",
-        [view.name],
-    ).fetchone()
-    if row is None:
-        raise SkewlessError(f"dbt has not built {view.name} yet: run materialize_features, or `dbt build`.")
-    return str(row["feature_version"])
 
-
-def count_rows(connection: warehouse.Connection, view: FeatureView, as_of: datetime, version: str) -> int:
-    """Rows of one as_of and definition."""
-    query = sql.SQL("select count(*) as n from {} where as_of = %s and feature_version = %s")
-    row = connection.execute(query.format(sql.Identifier(*view.relation)), [as_of, version]).fetchone()
-    return int(row["n"]) if row else 0
+def _why_closed(view: FeatureView, as_of: datetime, live: Publication | None, problems: list[str]) -> str:
+    stays = f"{live.as_of:%Y-%m-%d %H:%M}Z stays live" if live else "nothing is live yet"
+    return (
+        f"{view.name} at {as_of:%Y-%m-%d %H:%M}Z is not published, {stays}: what is served is not what a recomputation "
+        f"gives. {' '.join(problems)} See monitoring.parity_audits, and features.explain_{view.name} for the events "
+        "behind a row. Mend the data and clear this task, or trigger materialize_features again with accept_skew "
+        "saying why it may be published."
+    )

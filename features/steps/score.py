@@ -1,14 +1,17 @@
 """Scoring: the champion scores the population of a snapshot."""
 
+import json
 import logging
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from features import tracking, training, warehouse
+import pandas as pd
+
+from features import ledger, tracking, training, warehouse
 from features.contract import Model
 from features.errors import SkewlessError
-from features.steps.extract import snapshot
-from features.steps.publish import current_version
+from features.steps.read import snapshot
 
 log = logging.getLogger(__name__)
 
@@ -27,23 +30,35 @@ def score(model: Model, as_of: datetime) -> dict[str, Any]:
         log.info("%s has no champion yet; nothing is scored. The retraining policy will ask for one.", model.name)
         return {"model_version": None, "scored": 0}
     with warehouse.connect() as connection:
-        version = current_version(connection, model.feature_view)
+        version = ledger.current_definition(connection, model.feature_view).feature_version
         if version != champion.feature_version:
             raise SkewlessError(
                 f"{model.name} v{champion.number} was trained on definition {champion.feature_version} of "
                 f"{model.feature_view.name}, which is {version} now. "
                 f"Trigger {model.name}_training with this partition key."
             )
-        rows = snapshot(connection, model, as_of, version, [model.entity, *model.feature_names])
+        rows = snapshot(connection, model, as_of, version, [*model.entity, *model.feature_names])
         if rows.empty:
             raise SkewlessError(
                 f"{model.feature_view.name} at {as_of:%Y-%m-%d %H:%M}Z has no row where {model.population}."
             )
         estimator = tracking.load(model, champion.number)
         scores = training.scores(estimator, rows, list(model.feature_names))
-        _write(connection, model, champion.number, as_of, list(zip(rows[model.entity], scores.tolist(), strict=True)))
+        _write(
+            connection,
+            model,
+            champion.number,
+            as_of,
+            list(zip(_entity_ids(rows[list(model.entity)]), scores.tolist(), strict=True)),
+        )
     log.info("Scored %s entities with %s v%s.", f"{len(rows):,}", model.name, champion.number)
     return {"model_version": champion.number, "scored": len(rows)}
+
+
+def _entity_ids(keys: pd.DataFrame) -> Iterator[str]:
+    """The key itself, or a JSON array of its columns, which no two composite keys share."""
+    for key in keys.itertuples(index=False, name=None):
+        yield str(key[0]) if len(key) == 1 else json.dumps(key, ensure_ascii=False, default=str)
 
 
 def _write(

@@ -7,7 +7,7 @@ from typing import Any
 
 from features import tracking, training, warehouse
 from features.contract import Model
-from features.steps.extract import TrainingExtract, training_extract
+from features.extracts import TrainingExtract, training_extract
 
 log = logging.getLogger(__name__)
 

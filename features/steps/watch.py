@@ -5,11 +5,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from features import warehouse
+from features import ledger, warehouse
 from features.contract import Model
 from features.drift import DriftStatus, FeatureDriftMonitor, FeatureDriftReport, settings_of
-from features.steps.extract import Baseline, baseline_of, baseline_values, snapshot
-from features.steps.publish import current_version
+from features.steps.read import Baseline, baseline_of, baseline_values, snapshot
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ def watch_feature(model: Model, feature: str, champion: str | None, as_of: datet
         the feature, its status and the finding as a sentence.
     """
     with warehouse.connect() as connection:
-        version = current_version(connection, model.feature_view)
+        version = ledger.current_definition(connection, model.feature_view).feature_version
         serving = snapshot(connection, model, as_of, version, [feature])[feature]
         baseline = baseline_of(connection, model, champion) if champion else None
         if baseline is None:

@@ -8,9 +8,10 @@
 }}
 
 {#- While dbt parses, the YAML's meta is not known yet; any numbers will do then. -#}
-{%- set label = model.config.meta if execute else dict(
-    anchor='2000-01-01', every_days=1, active_within_days=1, warm_up_days=1, horizon_days=1, grace_days=1
-) %}
+{%- set meta = model.config.meta if execute else dict(horizon_days=1, grace_days=1, parameters=dict(
+    anchor='2000-01-01', every_days=1, active_within_days=1, warm_up_days=1
+)) %}
+{%- set label = dict(meta.parameters, horizon_days=meta.horizon_days, grace_days=meta.grace_days) %}
 
 {#- Read in three places, so not a CTE: PostgreSQL would copy it and lose its index. -#}
 {%- set events = ref('stg_session_events') %}

@@ -2,14 +2,15 @@
     config(
         materialized='incremental',
         incremental_strategy='delete+insert',
-        on_schema_change='fail',
+        on_schema_change='append_new_columns',
         unique_key='event_id',
         indexes=[
             {'columns': ['event_id', 'ingested_at'], 'unique': true},
             {'columns': ['loaded_at']},
         ],
         post_hook=[
-            "{{ covering_index(this, ['user_id', 'started_at'], ['duration_seconds', 'ingested_at', 'superseded_at']) }}",
+            "{{ covering_index(this, 'user_id') }}",
+            "{{ covering_index(this, 'event_type') }}",
             "analyze {{ this }}",
         ],
     )
@@ -62,8 +63,10 @@ versions as (
 
     select
         *,
-        lead(ingested_at) over (partition by event_id order by ingested_at) as superseded_at
+        lead(ingested_at) over next_version as superseded_at,
+        lead(loaded_at) over next_version as superseded_loaded_at
     from first_rows
+    window next_version as (partition by event_id order by ingested_at)
 
 )
 
@@ -71,12 +74,14 @@ select
     ----------  ids
     event_id,
     user_id,
+    event_type,
 
     ----------  times
     started_at,
     ingested_at,
     superseded_at,
     loaded_at,
+    superseded_loaded_at,
 
     ----------  measures
     duration_seconds

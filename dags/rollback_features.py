@@ -1,0 +1,54 @@
+"""Serves an earlier publication again, by hand."""
+
+from airflow.sdk import Param, dag, task
+
+from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag
+
+DOCS = """
+### rollback_features
+
+Makes an earlier publication of a feature view the live one again. Nothing is copied or deleted:
+`serving.publications` gets a row that points at it, and readers see it at once.
+
+* **Reads** the ledger `serving.publications`. **Writes** one row to it.
+* **Starts** by hand only: choose the view and the as_of to return to. `make rollback AS_OF=...` does the same.
+* It holds until the next publication: **pause `materialize_features`** while you mend what was wrong.
+
+#### When this is red
+* "was never published": the log lists the instants that were published last.
+* "the others were thinned out": run `materialize_features` with that partition key, then this again.
+
+Safe to clear and re-run.
+"""
+
+
+@dag(
+    schedule=None,
+    catchup=False,
+    is_paused_upon_creation=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    doc_md=DOCS,
+    tags=[Tag.FEATURES],
+    params={
+        "view": Param(next(iter(CONTRACT.feature_views)), enum=list(CONTRACT.feature_views), title="Feature view"),
+        "as_of": Param(
+            type="string",
+            title="Published as_of to return to",
+            description_md="Such as `2013-07-02T00:00:00`, in UTC; `serving.publications` lists what was published.",
+        ),
+        "because": Param(None, type=["null", "string"], title="Why", description_md="Kept in the ledger."),
+    },
+)
+def rollback_features() -> None:
+    @task
+    def roll_back(*, params) -> dict:
+        from features.partition import parse_as_of
+        from features.steps import roll_back as step
+
+        return step.roll_back(CONTRACT.feature_view(params["view"]), parse_as_of(params["as_of"]), params["because"])
+
+    roll_back()
+
+
+rollback_features()

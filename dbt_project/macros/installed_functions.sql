@@ -1,0 +1,110 @@
+{#-
+    The warehouse functions of a feature view, generated from its compiled model so that nothing is typed twice:
+
+        <view>_as_of(<key>s[], ..., as_of)   its rows for these entities, known or not, at any instant
+        <view>_entities(as_of)               the entities known at an instant
+        explain_<view>(<key>, ..., as_of)    the events of one entity: those that counted, and why the others did not
+
+    Function bodies are texts, so rebuilding a table below does not drop them. They compute in UTC whatever the caller's
+    time zone, in which a day may have 23 hours.
+-#}
+{% macro install_functions(compiled, events) %}
+    {%- set entity = entity_of(model) -%}
+    {%- do run_query(as_of_function(compiled, entity)) -%}
+    {%- do run_query(entities_function(events, entity)) -%}
+    {%- do run_query(explain_function(events, entity, model.config.meta.lookback_days)) -%}
+{% endmacro %}
+
+
+{% macro function_name(prefix, suffix) -%}
+    {{ adapter.quote(this.schema) }}.{{ adapter.quote(prefix ~ this.identifier ~ suffix) }}
+{%- endmacro %}
+
+
+{#- The key columns' types, which the contract's YAML names. -#}
+{% macro key_parameters(entity, plural='') -%}
+    {%- for column in entity -%}
+        {{ column }}{{ 's' if plural }} {{ model.columns[column].data_type }}{{ plural }},{{ ' ' }}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{% macro as_of_function(compiled, entity) -%}
+    {%- set spine -%}
+        select {{ entity | join(', ') }}, ${{ entity | length + 1 }} as as_of
+        from rows from (
+            {%- for column in entity %}unnest(${{ loop.index }}){{ ', ' if not loop.last }}{% endfor -%}
+        ) as wanted ({{ entity | join(', ') }})
+    {%- endset -%}
+create or replace function {{ function_name('', '_as_of') }}({{ key_parameters(entity, '[]') }}as_of timestamptz)
+returns setof {{ this.include(database=false) }}
+language sql stable parallel safe
+set timezone = 'UTC'
+as $as_of$
+select
+    {%- for column in adapter.get_columns_in_relation(this) %}
+    {% if column.name not in model.columns -%} null::{{ column.data_type }} as {% endif -%}
+    {{ adapter.quote(column.name) }}{{ ',' if not loop.last }}
+    {%- endfor %}
+from (
+{{ around_spine(compiled, spine) }}
+) as computed
+$as_of$
+{%- endmacro %}
+
+
+{% macro entities_function(events, entity) -%}
+create or replace function {{ function_name('', '_entities') }}(as_of timestamptz)
+returns table (
+    {%- for column in entity %}{{ column }} {{ model.columns[column].data_type }}{{ ', ' if not loop.last }}{% endfor -%}
+)
+language sql stable parallel safe
+as $entities$
+{{ known_entities(events.include(database=false), entity, '$1') }}
+$entities$
+{%- endmacro %}
+
+
+{% macro explain_function(events, entity, lookback_days) -%}
+    {%- set event_columns = [] -%}
+    {%- for column in adapter.get_columns_in_relation(events) if column.name not in entity -%}
+        {%- do event_columns.append(column) -%}
+    {%- endfor -%}
+-- Not replaced: the events may have gained a column since.
+drop function if exists {{ function_name('explain_', '') }};
+create function {{ function_name('explain_', '') }}({{ key_parameters(entity) }}as_of timestamptz)
+returns table (
+    counted boolean,
+    reason text
+    {%- for column in event_columns %},
+    {{ adapter.quote(column.name) }} {{ column.data_type }}
+    {%- endfor %}
+)
+language sql stable parallel safe
+set timezone = 'UTC'
+as $explain$
+select
+    judged.reason is null as counted,
+    judged.reason
+    {%- for column in event_columns %},
+    judged.{{ adapter.quote(column.name) }}
+    {%- endfor %}
+from (
+    select
+        known.*,
+        nullif(concat_ws(
+            '; '
+            {%- for rule in rules_of_knowledge(lookback_days) %},
+            case when not {{ rule.holds }} then '{{ rule.reason }}' end
+            {%- endfor %}
+        ), '') as reason
+    from {{ events.include(database=false) }} as known
+    cross join (select ${{ entity | length + 1 }} as as_of) as spine
+    where
+        {%- for column in entity %}
+        {{ 'and ' if not loop.first }}known.{{ column }} = ${{ loop.index }}
+        {%- endfor %}
+) as judged
+order by judged.started_at, judged.ingested_at
+$explain$
+{%- endmacro %}

@@ -1,0 +1,1 @@
+{{ serving_snapshot(ref('event_type_features')) }}

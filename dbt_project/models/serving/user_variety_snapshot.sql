@@ -1,0 +1,1 @@
+{{ serving_snapshot(ref('user_variety_features')) }}

@@ -1,0 +1,69 @@
+"""Rolling back: a ledger row that points at an earlier publication."""
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from features import ledger, warehouse
+from features.contract import Contract, FeatureView
+from features.errors import SkewlessError
+from features.ledger import Definition
+from features.partition import format_key
+
+log = logging.getLogger(__name__)
+
+
+def views_published_at(contract: Contract, as_of: datetime, name: str | None = None) -> list[FeatureView]:
+    """The feature view of that name, or all that were ever published at as_of.
+
+    Raises:
+        SkewlessError: when there is none.
+    """
+    if name:
+        return [contract.feature_view(name)]
+    with warehouse.connect() as connection:
+        found = [view for view in contract.feature_views.values() if ledger.last_of(connection, view, as_of)]
+    if not found:
+        raise SkewlessError(
+            f"No feature view was ever published at {format_key(as_of)}; serving.publications lists what was."
+        )
+    return found
+
+
+def roll_back(view: FeatureView, as_of: datetime, because: str | None = None) -> dict[str, Any]:
+    """Makes an earlier publication the live one again.
+
+    It holds until the next publication: pause materialize_features while you mend what was wrong.
+
+    Args:
+        because: why, kept in the ledger.
+
+    Returns:
+        as_of, feature_version and row_count of what is live now.
+
+    Raises:
+        SkewlessError: when that as_of was never published, or its rows were thinned out.
+    """
+    with warehouse.connect() as connection:
+        ledger.one_writer_at_a_time(connection, view)
+        earlier = ledger.last_of(connection, view, as_of)
+        if earlier is None:
+            instants = ", ".join(map(format_key, ledger.published_instants(connection, view)))
+            raise SkewlessError(
+                f"{view.name} was never published at {format_key(as_of)}. Published last: {instants or 'nothing'}."
+            )
+        version = earlier.feature_version
+        row_count = ledger.count_rows(connection, view, as_of, version)
+        if row_count < earlier.row_count:
+            raise SkewlessError(
+                f"{'.'.join(view.relation)} holds {row_count:,} of the {earlier.row_count:,} rows of definition "
+                f"{version} that were published at {format_key(as_of)}: the others were thinned out. Run "
+                "materialize_features with that partition key to compute them again, then roll back."
+            )
+        note = f"rollback: {because}" if because else "rollback"
+        definition = Definition(version, earlier.events_loaded_through)
+        live = ledger.live(connection, view)
+        publication = ledger.replace_live(connection, view, as_of, definition, row_count, note)
+        ledger.go_live(connection, live, publication)
+    log.info("Rolled %s back to %s: %s rows of definition %s.", view.name, as_of, f"{row_count:,}", version)
+    return {"as_of": as_of.isoformat(), "feature_version": version, "row_count": row_count}
