@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from features.contract import DriftSettings, RetrainingSettings, Severity, read_contract
+from features.contract import DriftSettings, Retention, RetrainingSettings, Severity, read_contract
 from features.errors import SkewlessError
 
 VIEW = "model.skewless.user_session_features"
@@ -47,7 +47,7 @@ def refused(path: Path) -> str:
 
 def test_the_project_declares_the_churn_model(manifest: Path) -> None:
     churn = read_contract(manifest).model("churn")
-    assert churn.entity == "user_id"
+    assert churn.entity == ("user_id",)
     assert churn.label == "churned"
     assert churn.labels == "churn_labels"
     assert churn.training_set == ("training", "churn_training_set")
@@ -69,11 +69,74 @@ def test_a_models_inputs_are_the_columns_marked_as_features_in_the_order_of_the_
     )
 
 
-def test_a_feature_view_names_its_table_its_entity_and_when_it_expires(manifest: Path) -> None:
-    (view,) = read_contract(manifest).feature_views.values()
+def test_a_feature_view_names_its_table_its_entity_and_who_reads_it(manifest: Path) -> None:
+    view = read_contract(manifest).feature_view("user_session_features")
     assert view.relation == ("features", "user_session_features")
-    assert view.entity == "user_id"
+    assert (view.entity, view.lookback_days) == (("user_id",), 90)
     assert view.expires_after == "3 hours"
+    assert view.events == ("staging", "stg_session_events")
+    assert view.serving == ("serving", "user_features")
+    assert view.training_sets == (("training", "churn_training_set"),)
+    assert (view.audited_share, view.retention) == (1, Retention())
+
+
+def test_every_feature_view_is_declared(manifest: Path) -> None:
+    views = read_contract(manifest).feature_views
+    assert {name: view.entity for name, view in views.items()} == {
+        "user_session_features": ("user_id",),
+        "user_variety_features": ("user_id",),
+        "event_type_features": ("event_type",),
+    }
+    assert views["event_type_features"].training_sets == ()
+
+
+def test_an_unknown_feature_view_is_refused_naming_those_there_are(manifest: Path) -> None:
+    with pytest.raises(SkewlessError, match=r"no feature view 'users'; dbt declares .*user_session_features"):
+        read_contract(manifest).feature_view("users")
+
+
+def test_an_entity_may_have_several_columns(edited: Edit) -> None:
+    def compose(parsed: dict[str, Any]) -> None:
+        parsed["nodes"][VIEW]["config"]["meta"]["entity"] = ["user_id", "as_of"]
+        exposure_meta(parsed)["entity"] = ["user_id", "as_of"]
+
+    assert read_contract(edited(compose)).model("churn").entity == ("user_id", "as_of")
+
+
+VIEW_MISTAKES = {
+    "no entity": (lambda node: node["config"]["meta"].update(entity=[]), "config.meta.entity"),
+    "an entity without a column": (
+        lambda node: node["config"]["meta"].update(entity="account_id"),
+        "user_session_features.account_id: a column of the entity needs an entry with a data_type",
+    ),
+    "no lookback": (lambda node: node["config"]["meta"].pop("lookback_days"), "config.meta.lookback_days"),
+    "an empty lookback": (lambda node: node["config"]["meta"].update(lookback_days=0), "config.meta.lookback_days"),
+    "nothing audited": (lambda node: node["config"]["meta"].update(audited_share=0), "config.meta.audited_share"),
+    "more than all audited": (lambda node: node["config"]["meta"].update(audited_share=2), "config.meta.audited_share"),
+    "an unknown retention": (
+        lambda node: node["config"]["meta"].update(retention={"days": 3}),
+        "config.meta.retention.days",
+    ),
+    "no events": (lambda node: node["depends_on"].update(nodes=[]), "it reads 0 staging models"),
+    "another entity than the model's": (
+        lambda node: node["config"]["meta"].update(entity="feature_version"),
+        "config.meta.entity: the entity of user_session_features is feature_version",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "named"), VIEW_MISTAKES.values(), ids=VIEW_MISTAKES)
+def test_a_mistake_in_a_feature_view_is_refused(
+    edited: Edit, change: Callable[[dict[str, Any]], object], named: str
+) -> None:
+    assert named in refused(edited(lambda parsed: change(parsed["nodes"][VIEW])))
+
+
+def test_two_serving_models_of_one_view_are_refused(edited: Edit) -> None:
+    def serve_twice(parsed: dict[str, Any]) -> None:
+        parsed["nodes"]["model.skewless.churn_predictions"]["depends_on"]["nodes"].append(VIEW)
+
+    assert "churn_predictions, user_features serve it" in refused(edited(serve_twice))
 
 
 def test_features_carry_their_description_type_and_default_drift_floors(manifest: Path) -> None:

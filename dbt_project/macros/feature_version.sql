@@ -12,7 +12,7 @@
         {%- set macros = [] -%}
         {%- for node in nodes -%}
             {%- do parts.append(node.raw_code) -%}
-            {%- do collect_macros(node.depends_on.macros, macros) -%}
+            {%- do collect_macros(node.depends_on.macros + called_in(node.raw_code), macros) -%}
         {%- endfor -%}
         {%- for macro in macros | sort -%}
             {%- do parts.append(context[macro].macro.macro_sql) -%}
@@ -41,6 +41,18 @@
         {%- endif -%}
     {%- endfor -%}
     {{ return(found | unique(attribute='unique_id') | sort(attribute='unique_id') | list) }}
+{% endmacro %}
+
+
+{#- The project's macros that a model calls. dbt itself overlooks those inside a call block. -#}
+{% macro called_in(raw_code) %}
+    {%- set found = [] -%}
+    {%- for name in modules.re.findall('\\w+(?=\\s*\\()', raw_code) -%}
+        {%- if context.get(name) and context[name].macro is defined and context[name].macro.package_name == 'skewless' -%}
+            {%- do found.append('macro.skewless.' ~ name) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(found) }}
 {% endmacro %}
 
 

@@ -1,19 +1,33 @@
 {#-
     The warehouse functions of a feature view, generated from its compiled model so that nothing is typed twice:
 
-        <view>_as_of(<key>s[], ..., as_of)   its rows for these entities, known or not, at any instant
-        <view>_entities(as_of)               the entities known at an instant
-        explain_<view>(<key>, ..., as_of)    the events of one entity: those that counted, and why the others did not
+        <view>_as_of(<key>s[], ..., as_of)         its rows for these entities, known or not, at any instant
+        <view>_as_of_each(<key>s[], ..., as_of[])  the same with an instant for each entity; it fills the table
+        <view>_entities(as_of)                     the entities known at an instant
+        explain_<view>(<key>, ..., as_of)          the events of one entity: those that counted, and why others did not
 
     Function bodies are texts, so rebuilding a table below does not drop them. They compute in UTC whatever the caller's
     time zone, in which a day may have 23 hours.
 -#}
 {% macro install_functions(compiled, events) %}
     {%- set entity = entity_of(model) -%}
-    {%- do run_query(as_of_function(compiled, entity)) -%}
+    {%- set instant = '$' ~ (entity | length + 1) -%}
+    {%- set at_one_instant = 'select ' ~ entity | join(', ') ~ ', ' ~ instant ~ ' as as_of from '
+        ~ unnested(entity) -%}
+    {%- set each_at_its_own = 'select * from ' ~ unnested(entity + ['as_of']) -%}
+    {%- do run_query(as_of_function('_as_of', 'timestamptz', compiled, at_one_instant)) -%}
+    {%- do run_query(as_of_function('_as_of_each', 'timestamptz[]', compiled, each_at_its_own)) -%}
     {%- do run_query(entities_function(events, entity)) -%}
     {%- do run_query(explain_function(events, entity, model.config.meta.lookback_days)) -%}
 {% endmacro %}
+
+
+{#- The function's array parameters, side by side, as a relation with these columns. -#}
+{% macro unnested(columns) -%}
+    rows from (
+    {%- for column in columns %}unnest(${{ loop.index }}){{ ', ' if not loop.last }}{% endfor -%}
+    ) as wanted ({{ columns | join(', ') }})
+{%- endmacro %}
 
 
 {% macro function_name(prefix, suffix) -%}
@@ -29,14 +43,8 @@
 {%- endmacro %}
 
 
-{% macro as_of_function(compiled, entity) -%}
-    {%- set spine -%}
-        select {{ entity | join(', ') }}, ${{ entity | length + 1 }} as as_of
-        from rows from (
-            {%- for column in entity %}unnest(${{ loop.index }}){{ ', ' if not loop.last }}{% endfor -%}
-        ) as wanted ({{ entity | join(', ') }})
-    {%- endset -%}
-create or replace function {{ function_name('', '_as_of') }}({{ key_parameters(entity, '[]') }}as_of timestamptz)
+{% macro as_of_function(suffix, instant_type, compiled, spine) -%}
+create or replace function {{ function_name('', suffix) }}({{ key_parameters(entity_of(model), '[]') }}as_of {{ instant_type }})
 returns setof {{ this.include(database=false) }}
 language sql stable parallel safe
 set timezone = 'UTC'

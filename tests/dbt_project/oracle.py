@@ -6,7 +6,7 @@ the knowledge of an instant is replayed from the beginning, version by version.
 
 import datetime as dt
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from psycopg.rows import tuple_row
 from features import warehouse
 from tests.conftest import drop_database
 
-Features = tuple[int, float, int, int, int]
+Features = tuple[int | float, ...]
 FEATURES = (
     "session_count",
     "avg_session_duration_minutes",
@@ -43,12 +43,13 @@ class Event(NamedTuple):
     is_deleted: bool = False
     source_row: int | None = None
     loaded_at: Any = None
+    event_type: Any = None
 
 
 def insert(database: str, events: Iterable[Event]) -> None:
     """Delivers events, in one transaction."""
     names = ", ".join(Event._fields)
-    values = "%s, %s, %s, %s, %s, %s, %s, coalesce(%s, now())"
+    values = "%s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()), %s"
     with warehouse.connect(database) as connection, connection.cursor() as cursor:
         cursor.executemany(f"insert into raw.session_events ({names}) values ({values})", list(events))
 
@@ -152,31 +153,27 @@ def known_at(events: Sequence[Event], as_of: dt.datetime) -> list[Event]:
     return [session for session in sessions.values() if session.started_at <= as_of]
 
 
-def by_user(sessions: Iterable[Event], after: dt.datetime, until: dt.datetime) -> dict[str, list[Event]]:
+def by_entity(
+    sessions: Iterable[Event], after: dt.datetime, until: dt.datetime, entity: str = "user_id"
+) -> dict[str, list[Event]]:
     """The sessions that started in (after, until]."""
-    users = defaultdict(list)
+    entities = defaultdict(list)
     for session in sessions:
         if after < session.started_at <= until:
-            users[session.user_id].append(session)
-    return users
+            entities[getattr(session, entity)].append(session)
+    return entities
 
 
-def known_users(events: Iterable[Event], as_of: dt.datetime) -> set[str]:
+def known_entities(events: Iterable[Event], as_of: dt.datetime, entity: str = "user_id") -> set[str]:
     """Everybody of whom a session was heard by as_of, even if it was withdrawn later."""
     return {
-        event.user_id
+        getattr(event, entity)
         for event in events
         if not event.is_deleted and event.started_at <= as_of and event.ingested_at <= as_of
-    }
+    } - {None}
 
 
-def features_at(events: Sequence[Event], as_of: dt.datetime, users: Iterable[str]) -> dict[str, Features]:
-    """The five features of each user."""
-    sessions = by_user(known_at(events, as_of), as_of - 90 * DAY, as_of)
-    return {user: _features(sessions.get(user, []), as_of) for user in users}
-
-
-def _features(sessions: list[Event], as_of: dt.datetime) -> Features:
+def _session_features(sessions: list[Event], as_of: dt.datetime) -> Features:
     if not sessions:
         return (0, 0.0, 999, 0, 0)
     starts = [session.started_at for session in sessions]
@@ -189,9 +186,58 @@ def _features(sessions: list[Event], as_of: dt.datetime) -> Features:
     )
 
 
+def _variety_features(sessions: list[Event], as_of: dt.datetime) -> Features:
+    recent = [session for session in sessions if session.started_at > as_of - 30 * DAY]
+    return (
+        len({session.event_type for session in sessions} - {None}),
+        len({session.event_type for session in recent} - {None}),
+        max((session.duration_seconds for session in sessions), default=0) / 60,
+    )
+
+
+def _event_type_features(sessions: list[Event], as_of: dt.datetime) -> Features:
+    count, mean, days, _, _ = _session_features(sessions, as_of)
+    recent = [session for session in sessions if session.started_at > as_of - 7 * DAY]
+    users, recent_users = ({session.user_id for session in some} for some in (sessions, recent))
+    return (count, len(users), len(recent_users), mean, days)
+
+
+class View(NamedTuple):
+    """A feature view computed a second time."""
+
+    name: str
+    entity: str
+    columns: tuple[str, ...]
+    compute: Callable[[list[Event], dt.datetime], Features]
+
+
+USER_SESSIONS = View("user_session_features", "user_id", FEATURES, _session_features)
+USER_VARIETY = View(
+    "user_variety_features",
+    "user_id",
+    ("event_type_count", "event_types_last_30_days", "longest_session_minutes"),
+    _variety_features,
+)
+EVENT_TYPES = View(
+    "event_type_features",
+    "event_type",
+    ("session_count", "user_count", "users_last_7_days", "avg_session_duration_minutes", "days_since_last_session"),
+    _event_type_features,
+)
+VIEWS = (USER_SESSIONS, USER_VARIETY, EVENT_TYPES)
+
+
+def features_at(
+    events: Sequence[Event], as_of: dt.datetime, entities: Iterable[str], view: View = USER_SESSIONS
+) -> dict[str, Features]:
+    """The view's features of each entity."""
+    sessions = by_entity(known_at(events, as_of), as_of - 90 * DAY, as_of, view.entity)
+    return {entity: view.compute(sessions.get(entity, []), as_of) for entity in entities}
+
+
 def label_times(events: Iterable[Event], as_of: dt.datetime) -> list[dt.datetime]:
-    """Each seventh day from the ninth week after the first session, once 15 days have passed."""
-    first = min(event.started_at for event in events if not event.is_deleted)
+    """Each seventh day from the ninth week after the first session was heard of, once 15 days have passed."""
+    first = min(event.ingested_at for event in events if not event.is_deleted)
     candidates = (ANCHOR + 7 * week * DAY for week in range(-60, 120))
     return [at for at in candidates if at > first - 7 * DAY + 63 * DAY and at + 15 * DAY <= as_of]
 
@@ -200,16 +246,16 @@ def labels(events: Sequence[Event], as_of: dt.datetime) -> dict[tuple[str, dt.da
     """Whether each user active in the 60 days before a label time left in the 14 days after it."""
     found = {}
     for at in label_times(events, as_of):
-        active = by_user(known_at(events, at), at - 60 * DAY, at)
-        stayed = by_user(known_at(events, at + 15 * DAY), at, at + 14 * DAY)
+        active = by_entity(known_at(events, at), at - 60 * DAY, at)
+        stayed = by_entity(known_at(events, at + 15 * DAY), at, at + 14 * DAY)
         found |= {(user, at): user not in stayed for user in active}
     return found
 
 
-def feature_rows(database: str) -> dict[tuple[str, dt.datetime], Features]:
-    """What user_session_features holds."""
-    columns = ", ".join(("user_id", "as_of", *FEATURES))
-    rows = read(database, f"select {columns} from features.user_session_features")
+def feature_rows(database: str, view: View = USER_SESSIONS) -> dict[tuple[str, dt.datetime], Features]:
+    """What a feature view's table holds."""
+    columns = ", ".join((view.entity, "as_of", *view.columns))
+    rows = read(database, f"select {columns} from features.{view.name}")
     found = {(user, as_of): features for user, as_of, *features in rows}
     assert len(found) == len(rows), "more than one definition"
     return {key: tuple(features) for key, features in found.items()}
@@ -217,7 +263,7 @@ def feature_rows(database: str) -> dict[tuple[str, dt.datetime], Features]:
 
 def expected_feature_rows(events: Sequence[Event], as_of: dt.datetime) -> dict[tuple[str, dt.datetime], Features]:
     """What user_session_features should hold after one run, before anything was published."""
-    wanted = {as_of: known_users(events, as_of)}
+    wanted = {as_of: known_entities(events, as_of)}
     for user, label_at in labels(events, as_of):
         wanted.setdefault(label_at, set()).add(user)
     return {

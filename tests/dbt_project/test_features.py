@@ -2,20 +2,25 @@
 
 import datetime as dt
 
+import pytest
+
 from tests.conftest import AS_OF, dbt
 from tests.dbt_project.oracle import (
     DAY,
+    EVENT_TYPES,
     FEATURES,
     HOUR,
     MICROSECOND,
+    USER_VARIETY,
     Event,
+    View,
     copy_of,
     differences,
     expected_feature_rows,
     feature_rows,
     features_at,
     insert,
-    known_users,
+    known_entities,
     raw_events,
     read,
     sample_events,
@@ -129,6 +134,16 @@ def test_every_cell_of_the_sample(sample_warehouse: str) -> None:
     assert not differences(feature_rows(sample_warehouse).items(), expected.items())
 
 
+@pytest.mark.parametrize("view", [USER_VARIETY, EVENT_TYPES], ids=lambda view: view.name)
+def test_every_cell_of_the_other_views(sample_warehouse: str, view: View) -> None:
+    """A second view of users, and one of another entity: nothing is made for one of them only."""
+    events = sample_events(sample_warehouse)
+    expected = features_at(events, SAMPLE_AS_OF, known_entities(events, SAMPLE_AS_OF, view.entity), view)
+    assert len(expected) > 200
+    found = {key: features for (key, as_of), features in feature_rows(sample_warehouse, view).items()}
+    assert not differences(found.items(), expected.items())
+
+
 def test_edges_and_immutability(empty_warehouse: str) -> None:
     """On a server that keeps New York's time, which must not matter."""
     write(empty_warehouse, f"alter database {empty_warehouse} set timezone to 'America/New_York'")
@@ -152,7 +167,7 @@ def test_edges_and_immutability(empty_warehouse: str) -> None:
     later = T + HOUR
     dbt(BUILD_FEATURES, empty_warehouse, as_of="2013-04-05T13:00:00+02:00")
     events = valid(raw_events(empty_warehouse))
-    expected = features_at(events, later, known_users(events, later))
+    expected = features_at(events, later, known_entities(events, later))
     found = {user: features for (user, as_of), features in feature_rows(empty_warehouse).items() if as_of == later}
     assert found == expected
     assert found["now"] == (2, 5.0, 0, 2, 2)

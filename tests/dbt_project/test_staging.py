@@ -110,6 +110,7 @@ def test_each_row_that_cannot_count_says_why(empty_warehouse: str, tmp_path: Pat
             {
                 "event_id": "two rules",
                 "user_id": None,
+                "event_type": None,
                 "started_at": as_it_came[0][0]["started_at"],
                 "duration_seconds": 60,
                 "ingested_at": as_it_came[0][0]["ingested_at"],

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlfluff
 
 from features import settings
-from tests.conftest import dbt
-from tests.dbt_project.oracle import DAY, HOUR, Event, copy_of, insert, read
+from tests.conftest import AS_OF, dbt
+from tests.dbt_project.oracle import DAY, HOUR, VIEWS, Event, View, copy_of, insert, read
 
 RELATIONS = (
     "staging.stg_session_events",
@@ -69,25 +70,30 @@ def test_no_deprecation() -> None:
 
 def test_everything_is_described(parsed: dict[str, Any], models: list[dict[str, Any]]) -> None:
     documented = [*models, *parsed["sources"].values(), *parsed["exposures"].values()]
-    assert len(models) == 9
+    assert len(models) == 11
     assert [node["name"] for node in documented if not node["description"].strip()] == []
     columns = [(node["name"], column) for node in documented for column in node.get("columns", {}).values()]
-    assert len(columns) > 50
+    assert len(columns) > 60
     assert [(name, column["name"]) for name, column in columns if not column["description"].strip()] == []
 
 
-def test_public_models_have_a_contract_and_staging_is_private(models: list[dict[str, Any]]) -> None:
+def test_public_models_have_a_contract_and_staging_is_private(
+    parsed: dict[str, Any], models: list[dict[str, Any]]
+) -> None:
+    """The contract of a selection is that of its feature view, which a data test holds it to."""
     public = {node["name"] for node in models if node["access"] == "public"}
-    assert public >= {
-        "user_session_features",
-        "churn_labels",
-        "churn_training_set",
-        "user_features",
-        "churn_predictions",
+    follows = {
+        node["attached_node"].split(".")[-1]
+        for node in parsed["nodes"].values()
+        if node["resource_type"] == "test" and node["test_metadata"]["name"] == "has_columns_of"
     }
-    assert {node["name"] for node in models if not node["contract"]["enforced"]} == {"churn_label_spine", "user_spine"}
-    staging = [node for node in models if node["fqn"][1] == "staging"]
-    assert {(node["group"], node["access"]) for node in staging} == {("feature_store", "private")}
+    assert follows == {"churn_training_set", "user_features", "user_variety_snapshot", "event_type_snapshot"}
+    assert {node["name"] for node in models if not node["contract"]["enforced"]} == follows
+    staging = {node["name"] for node in models if node["fqn"][1] == "staging"}
+    assert {node["name"] for node in models} - public == staging
+    assert {(node["group"], node["access"]) for node in models if node["name"] in staging} == {
+        ("feature_store", "private")
+    }
 
 
 def test_every_relation_is_tested_or_constrained(parsed: dict[str, Any], models: list[dict[str, Any]]) -> None:
@@ -95,10 +101,11 @@ def test_every_relation_is_tested_or_constrained(parsed: dict[str, Any], models:
     indexed = {
         node["unique_id"] for node in models if any(index.get("unique") for index in node["config"].get("indexes", []))
     }
-    relations = {node["unique_id"] for node in models if node["config"]["materialized"] != "ephemeral"}
-    assert relations <= tested | indexed
-    tables = {node["unique_id"] for node in models if node["config"]["materialized"] == "incremental"}
-    assert tables <= indexed, "a table without a key"
+    # The materialization gives a feature view its primary key.
+    keyed = indexed | {node["unique_id"] for node in models if node["config"]["materialized"] == "feature_view"}
+    assert {node["unique_id"] for node in models} <= tested | keyed
+    tables = {node["unique_id"] for node in models if node["config"]["materialized"] != "view"}
+    assert tables <= keyed, "a table without a key"
 
 
 def test_only_the_feature_store_reads_events(project: Path) -> None:
@@ -108,6 +115,57 @@ def test_only_the_feature_store_reads_events(project: Path) -> None:
     output = dbt(["parse"], "none", project=project, expect_failure=True)
     assert "model.skewless.shortcut attempted to reference node model.skewless.stg_session_events" in output
     assert "not allowed because the referenced node is private to the 'feature_store' group" in output
+
+
+SHORTCUTS = {
+    "an aggregate over raw events": "select user_id, count(*) from {{ source('raw', 'session_events') }} group by 1",
+    "an aggregate over features": "select max(session_count) as most from {{ ref('user_session_features') }}",
+    "a window": "select user_id, row_number() over (order by as_of) as n from {{ ref('user_session_features') }}",
+    "distinct rows of raw events": "select distinct user_id from {{ source('raw', 'session_events') }}",
+}
+AGGREGATES = {"array_agg", "avg", "bool_and", "bool_or", "count", "every", "max", "min", "sum", "string_agg"}
+
+
+def computing_models(compiled: dict[str, dict[str, Any]]) -> set[str]:
+    """The models outside the feature store that read events, or aggregate or rank what they read."""
+    found = set()
+    for node in compiled.values():
+        if node["resource_type"] != "model" or node["fqn"][1] in ("staging", "features"):
+            continue
+        text = json.dumps(sqlfluff.parse(node["compiled_code"], dialect="postgres"))
+        functions = {name.lower() for name in re.findall(r'"function_name_identifier": "(\w+)"', text)}
+        reads_events = any(parent.startswith("source.skewless.raw.") for parent in node["depends_on"]["nodes"])
+        if reads_events or functions & AGGREGATES or "over_clause" in text or "groupby_clause" in text:
+            found.add(node["name"])
+    return found
+
+
+def test_nothing_is_computed_outside_the_feature_store(sample_warehouse: str, project: Path) -> None:
+    """And what would be is found, however it is written."""
+    for number, shortcut in enumerate(SHORTCUTS.values()):
+        (project / "models" / "training" / f"shortcut_{number}.sql").write_text(shortcut)
+    dbt(["compile"], sample_warehouse, project=project, as_of=AS_OF)
+    compiled = json.loads((project / "target" / "manifest.json").read_text())["nodes"]
+    assert computing_models(compiled) == {f"shortcut_{number}" for number in range(len(SHORTCUTS))}
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_there_is_one_definition_whoever_asks(sample_warehouse: str, manifest: Path, view: View) -> None:
+    """What fills the table that trains and serves is what the as-of function runs, but for the spine."""
+
+    def blank(definition: str) -> str:
+        before, spine, after = re.split(r"/\* spine \*/(.*)/\* end of spine \*/", definition, flags=re.DOTALL)
+        assert spine.strip()
+        return " ".join(f"{before} SPINE {after}".split())
+
+    done = dbt_in_this_process(["compile", "--select", view.name], settings.DBT_PROJECT)
+    compiled = done.result.results[0].node.compiled_code.replace(f'"{sample_warehouse}".', "")
+    ((kept,),) = read(
+        sample_warehouse, f"select definition from features.feature_versions where feature_view = '{view.name}'"
+    )
+    ((installed,),) = read(sample_warehouse, f"select prosrc from pg_proc where proname = '{view.name}_as_of'")
+    inner = installed[installed.index("from (") + 6 : installed.rindex(") as computed")]
+    assert blank(kept) == blank(compiled) == blank(inner)
 
 
 @pytest.mark.parametrize("garbage", ["nonsense", "2013-07-01+02:00", "2013-07-01T10", "'; drop table x; --", "7"])
@@ -188,22 +246,29 @@ def test_the_version_follows_the_definition(sample_warehouse: str, project: Path
         )
         return str(found)
 
-    ((original,),) = read(sample_warehouse, "select feature_version from features.feature_versions")
+    ((original,),) = read(
+        sample_warehouse,
+        "select feature_version from features.feature_versions where feature_view = 'user_session_features'",
+    )
 
     replace(project / "models/serving/churn_predictions.sql", "where", "-- ours\nwhere")
     replace(project / "models/features/churn_labels.sql", "sessions_after = 0", "sessions_after < 1")
-    replace(project / "models/features/user_spine.sql", "union", "union distinct")
-    replace(project / "macros/as_served.sql", "limit 1", "fetch first row only")
+    replace(project / "macros/spine.sql", "limit 1", "fetch first row only")
+    replace(project / "macros/selections.sql", "left join", "left outer join")
     replace(project / "macros/session_events.sql", "Every reason", "Each reason")
+    replace(project / "models/features/user_session_features.yml", "expires_after: 3 hours", "expires_after: 4 hours")
     assert version() == original
 
     versions = [original]
     view = project / "models/features/user_session_features.sql"
     for path, old, new in (
-        (view, "interval '7 days'", "interval '6 days'"),
+        (view, "in_last(days=7)", "in_last(days=6)"),
+        (project / "models/features/user_session_features.yml", "lookback_days: 90", "lookback_days: 91"),
         (project / "models/staging/stg_session_events.sql", "where not is_deleted", "where is_deleted is false"),
         (project / "macros/session_events.sql", "duration_seconds < 0", "duration_seconds <= 0"),
-        (project / "macros/feature_view.sql", "known.started_at <= spine.as_of", "known.started_at < spine.as_of"),
+        (project / "macros/feature_view.sql", "cross join lateral", "inner join lateral"),
+        (project / "macros/knowledge.sql", "'known.started_at <= spine.as_of'", "'known.started_at < spine.as_of'"),
+        (project / "macros/knowledge.sql", "nullif(60 *", "nullif(61 *"),
     ):
         replace(path, old, new)
         versions.append(version())

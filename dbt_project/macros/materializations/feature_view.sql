@@ -1,10 +1,10 @@
 {#-
     Materialization of feature views: an append-only table keyed (as_of, entity, feature_version).
 
-    It happens in one transaction, and one builder of a view at a time. The spine's missing rows become a table of their
-    own, so that PostgreSQL knows how many there are and walks them with every core (an `insert ... select` never runs
-    in parallel, a `create table as` does). What is computed is then appended, and the warehouse functions are installed
-    from the very same compiled SQL. A killed build leaves nothing behind.
+    It happens in one transaction, and one builder of a view at a time. The warehouse functions are installed from the
+    compiled SQL, and the missing rows of the spine are then computed through them, batch by batch: PostgreSQL walks no
+    lateral aggregate with more than one core, but it does call a function for many batches on all of them. What comes
+    out is appended. A killed build leaves nothing behind.
 
     There is no full refresh: rows that were served stay.
 -#}
@@ -12,15 +12,17 @@
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
+    {%- if flags.EMPTY -%}
+        {{ exceptions.raise_compiler_error(
+            this.identifier ~ ': --empty replaces the events by nothing, and the definition with them. A feature view '
+            ~ 'keeps both; use an empty database to try the project without data.') }}
+    {%- endif -%}
     {%- do get_assert_columns_equivalent(sql) -%}
     {%- do prepare_feature_table() -%}
+    {%- set events = events_of(model) -%}
+    {%- do install_functions(sql, events) -%}
     {%- do compute_missing_rows(sql) -%}
-    {#- `dbt build --empty` replaces the events by nothing; that is no definition to keep. -#}
-    {%- if not flags.EMPTY -%}
-        {%- set events = events_of(model) -%}
-        {%- do install_functions(sql, events) -%}
-        {%- do run_query(record_feature_version(around_spine(sql, 'spine'), events)) -%}
-    {%- endif -%}
+    {%- do run_query(record_feature_version(around_spine(sql, 'spine'), events)) -%}
 
     {%- do apply_grants(this, config.get('grants'), should_revoke=true) -%}
     {%- do persist_docs(this.incorporate(type='table'), model) -%}
@@ -60,21 +62,45 @@
 {% endmacro %}
 
 
+{#- Batches of a thousand (entity, as_of) pairs in key order, so that a batch reads neighbouring index pages. -#}
 {% macro compute_missing_rows(compiled) %}
-    {%- set spine = this.incorporate(path={'identifier': this.identifier ~ '__spine'}) -%}
+    {%- set entity = entity_of(model) -%}
+    {%- set batches = this.incorporate(path={'identifier': this.identifier ~ '__batches'}) -%}
     {%- set computed = this.incorporate(path={'identifier': this.identifier ~ '__computed'}) -%}
     {%- set columns = get_quoted_csv(model.columns.keys() | list) -%}
-    {%- do run_query('create unlogged table ' ~ spine ~ ' as ' ~ spine_of(compiled)) -%}
-    {%- do run_query('analyze ' ~ spine) -%}
     {%- do run_query(
-        'create unlogged table ' ~ computed ~ ' as ' ~ around_spine(compiled, 'select * from ' ~ spine)) -%}
+        'create unlogged table ' ~ batches ~ ' as'
+        ~ ' select (place - 1) / 1000 as batch, ' ~ array_aggs(entity + ['as_of'])
+        ~ ' from (select spine.*, row_number() over (order by ' ~ entity | join(', ') ~ ', as_of) as place from ('
+        ~ spine_of(compiled) ~ ') as spine) as numbered group by batch'
+    ) -%}
+    {#- However small the table of batches is, the work behind each is large. -#}
+    {%- do run_query('alter table ' ~ batches ~ " set (parallel_workers = " ~ parallel_workers() ~ ')') -%}
+    {%- do run_query('set local parallel_setup_cost = 0; set local parallel_tuple_cost = 0') -%}
+    {%- do run_query(
+        'create unlogged table ' ~ computed ~ ' as select computed.* from ' ~ batches ~ ' as batch cross join lateral '
+        ~ function_name('', '_as_of_each') ~ '(' ~ qualified('batch', entity + ['as_of']) ~ ') as computed'
+    ) -%}
     {% call statement('main') %}
         insert into {{ this }} ({{ columns }})
         select {{ columns }} from {{ computed }}
         on conflict do nothing
     {% endcall %}
-    {%- do run_query('drop table ' ~ spine ~ ', ' ~ computed) -%}
+    {%- do run_query('drop table ' ~ batches ~ ', ' ~ computed) -%}
 {% endmacro %}
+
+
+{% macro array_aggs(columns) -%}
+    {%- for column in columns -%}
+        array_agg({{ column }} order by place) as {{ column }}{{ ', ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{#- As many as the server lets one query have. -#}
+{% macro parallel_workers() -%}
+    {{ run_query('show max_parallel_workers_per_gather').columns[0][0] }}
+{%- endmacro %}
 
 
 {#- The staging model whose events a feature view aggregates. -#}

@@ -31,13 +31,7 @@
 
 {#- Whether the query's columns begin with those of the view. -#}
 {% macro is_replaceable(view, query) %}
-    {%- set before = get_column_schema_from_query('select * from ' ~ view) -%}
-    {%- set after = get_column_schema_from_query(query) -%}
-    {%- set same = [] -%}
-    {%- for old in before if loop.index0 < after | length -%}
-        {%- if (old.name, old.dtype) == (after[loop.index0].name, after[loop.index0].dtype) -%}
-            {%- do same.append(old.name) -%}
-        {%- endif -%}
-    {%- endfor -%}
-    {{ return(same | length == before | length) }}
+    {%- set before = format_columns(get_column_schema_from_query('select * from ' ~ view)) -%}
+    {%- set after = format_columns(get_column_schema_from_query(query)) -%}
+    {{ return(after[:before | length] == before) }}
 {% endmacro %}

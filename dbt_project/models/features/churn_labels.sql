@@ -18,7 +18,8 @@
 
 with
 
--- Anchored to the calendar, not to the run, so that every run agrees on the label times.
+-- Anchored to the calendar, not to the run, so that every run agrees on the label times. They begin when the first record
+-- arrived: a record that arrives late, however far back it happened, adds none.
 label_times as (
 
     select
@@ -28,7 +29,7 @@ label_times as (
     from
         generate_series(
             (
-                select date_bin('{{ label.every_days }} days', min(started_at), {{ utc_instant(label.anchor) }})
+                select date_bin('{{ label.every_days }} days', min(ingested_at), {{ utc_instant(label.anchor) }})
                 from {{ events }}
             ) + interval '{{ label.warm_up_days }} days',
             {{ as_of() }} - interval '{{ label.horizon_days + label.grace_days }} days',
