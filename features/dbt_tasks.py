@@ -1,8 +1,6 @@
 """How dbt runs in Airflow: each model a task of its own, with its tests, through astronomer-cosmos."""
 
-import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
@@ -13,7 +11,7 @@ from features import settings
 
 def dbt_models(group_id: str, select: list[str]) -> DbtTaskGroup:
     """A task per selected dbt model, which builds it at the run's as_of and runs its tests."""
-    group = DbtTaskGroup(
+    return DbtTaskGroup(
         group_id=group_id,
         project_config=ProjectConfig(
             dbt_project_path=settings.DBT_PROJECT,
@@ -28,7 +26,6 @@ def dbt_models(group_id: str, select: list[str]) -> DbtTaskGroup:
         render_config=RenderConfig(
             load_method=LoadMode.DBT_MANIFEST,
             select=select,
-            exclude=["config.materialized:ephemeral"],  # nothing to run: SQL inside the models that read them
             test_behavior=TestBehavior.BUILD,
             emit_datasets=False,
         ),
@@ -45,22 +42,3 @@ def dbt_models(group_id: str, select: list[str]) -> DbtTaskGroup:
             "should_upload_compiled_sql": False,
         },
     )
-    _connect_through_ephemeral(group)
-    return group
-
-
-def _connect_through_ephemeral(group: DbtTaskGroup) -> None:
-    """Restores the order of models that depend on each other only through an ephemeral one, which has no task."""
-    nodes = json.loads(settings.MANIFEST.read_text())["nodes"]
-
-    def built_parents(unique_id: str) -> Iterator[str]:
-        for parent in nodes[unique_id]["depends_on"]["nodes"]:
-            if parent in group.tasks_map:
-                yield parent
-            elif parent in nodes and nodes[parent]["config"]["materialized"] == "ephemeral":
-                yield from built_parents(parent)
-
-    for unique_id, task in group.tasks_map.items():
-        for parent in set(built_parents(unique_id)):
-            if group.tasks_map[parent].node_id not in task.upstream_task_ids:
-                group.tasks_map[parent] >> task

@@ -9,11 +9,12 @@ computed again by the very definition that made them.
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from psycopg import sql
 
@@ -95,18 +96,29 @@ def reproduce_csv(extract_id: str, path: Path) -> int:
     Raises:
         SkewlessError: as `reproduce`, or when the file cannot be written.
     """
-    unfinished = path.with_name(path.name + ".unfinished")
     try:
         with warehouse.connect() as connection:
             kept, columns = _rebuild(connection, extract_id)
             query = sql.SQL("copy ({}) to stdout (format csv, header)").format(_ordered(columns))
-            with unfinished.open("wb") as file, connection.cursor().copy(query) as copy:
+            with _whole_or_nothing(path) as file, connection.cursor().copy(query) as copy:
                 for block in copy:
                     file.write(block)
-        unfinished.rename(path)
     except OSError as error:
         raise SkewlessError(f"{path} cannot be written ({error.strerror}). Name another file.") from error
     return int(kept["row_count"])
+
+
+@contextmanager
+def _whole_or_nothing(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name once all of it is written, and is gone when that fails."""
+    unfinished = path.parent / f"{path.name}.unfinished"
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.rename(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def _roles(model: Model) -> list[tuple[str, Role]]:

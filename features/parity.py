@@ -154,13 +154,15 @@ wanted as materialized (
 
 recomputed as (
 
-    select again.* from wanted cross join lateral {recompute}({wanted_arrays}, %(as_of)s) as again
+    select again.*, 1 as repetition from wanted cross join lateral {recompute}({wanted_arrays}, %(as_of)s) as again
 
 ),
 
 served as (
 
-    select {keys}, {features} from {served} where {is_audited}
+    select {keys}, {features}, row_number() over (partition by {keys}) as repetition
+    from {served}
+    where {is_audited}
 
 ),
 
@@ -171,7 +173,8 @@ compared as materialized (
         served.{first_key} is null or recomputed.{first_key} is null as is_lone,
         {differences}
     from served
-    full join recomputed on {same_key}
+    -- An entity that is served twice differs, even if both of its rows are right.
+    full join recomputed on {same_key} and served.repetition = recomputed.repetition
 
 ),
 

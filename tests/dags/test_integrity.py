@@ -17,7 +17,14 @@ from features import settings
 from features.contract import read_contract
 
 FILES = sorted(settings.DAGS_FOLDER.glob("*.py"))
-IDS = {"materialize_features", "churn_scoring", "churn_drift", "churn_retraining", "churn_training"}
+IDS = {
+    "materialize_features",
+    "rollback_features",
+    "churn_scoring",
+    "churn_drift",
+    "churn_retraining",
+    "churn_training",
+}
 HEAVY = {"dbt", "mlflow", "pandas", "scipy", "sklearn"}
 
 # Parses each file as Airflow does, as a module of its own, in a process of its own. These are forks of one that knows
@@ -155,19 +162,41 @@ def test_each_dag_starts_when_the_one_before_has_written(bag: Any) -> None:
         return {outlet.name for task in bag.dags[dag_id].tasks for outlet in task.outlets}
 
     order = ["materialize_features", "churn_scoring", "churn_drift", "churn_retraining", "churn_training"]
-    for before, after in pairwise(order):
+    assert writes(order[0]) == {
+        "features/user_session_features",
+        "features/user_variety_features",
+        "features/event_type_features",
+    }
+    assert waits_for(order[1]) == {"features/user_session_features"}
+    for before, after in pairwise(order[1:]):
         assert waits_for(after) == writes(before), f"{before} -> {after}"
     assert writes("churn_training") == {"churn/model"}
 
 
-def test_features_are_published_after_every_dbt_model(bag: Any) -> None:
+def test_features_are_published_after_every_dbt_model_and_thinned_out_last(bag: Any) -> None:
     dag = bag.dags["materialize_features"]
-    publish = dag.get_task("publish_user_session_features")
-    upstream = {task.task_id for task in publish.get_flat_relatives(upstream=True)}
-    assert upstream == {task.task_id for task in dag.tasks} - {publish.task_id}
+    publishing = {task.task_id for task in dag.tasks if task.task_id.startswith("publish_")}
+    last = dag.get_task("thin_snapshots")
+    assert len(publishing) == 3
+    for task_id in publishing:
+        upstream = {task.task_id for task in dag.get_task(task_id).get_flat_relatives(upstream=True)}
+        assert upstream == {task.task_id for task in dag.tasks} - publishing - {last.task_id}
+    assert last.upstream_task_ids == publishing
 
 
-def test_dbt_models_run_in_the_order_of_dbts_graph_through_ephemeral_ones_too(bag: Any, manifest: Path) -> None:
+def test_rolling_back_asks_for_a_view_and_an_instant(bag: Any) -> None:
+    params = bag.dags["rollback_features"].params
+    assert set(params) == {"view", "as_of", "because"}
+    assert params.get_param("view").schema["enum"] == [
+        "event_type_features",
+        "user_session_features",
+        "user_variety_features",
+    ]
+    with pytest.raises(Exception, match="as_of"):
+        params.validate()  # there is no default instant to return to by mistake
+
+
+def test_dbt_models_run_in_the_order_of_dbts_graph(bag: Any, manifest: Path) -> None:
     nodes = json.loads(manifest.read_text())["nodes"]
     models = {node["name"]: node for node in nodes.values() if node["resource_type"] == "model"}
     built = {name for name, node in models.items() if node["config"]["materialized"] != "ephemeral"}
@@ -180,7 +209,6 @@ def test_dbt_models_run_in_the_order_of_dbts_graph_through_ephemeral_ones_too(ba
     for name, task in tasks.items():
         upstream = {relative.task_id for relative in task.get_flat_relatives(upstream=True)}
         assert upstream == {tasks[parent].task_id for parent in ancestors(name) & built}, name
-    # Known to each other through two ephemeral models only, which have no task.
     assert tasks["churn_labels"].task_id in tasks["user_session_features"].upstream_task_ids
 
 

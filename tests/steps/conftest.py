@@ -1,20 +1,25 @@
-"""Warehouses for the steps: a small one written by SQL, and a private copy of the sample."""
+"""Warehouses for the steps: a small one and the sample, both built by dbt, each with copies to write to."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from features import settings, warehouse
-from features.contract import FeatureView, Model, read_contract
-
-JULY = datetime(2013, 7, 2, tzinfo=UTC)
+from features.contract import Contract, FeatureView, Model, read_contract
+from features.migrations import migrate
+from tests.conftest import drop_database
+from tests.dbt_project.oracle import copy_of
+from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt, use
 
 
 @pytest.fixture(scope="session")
-def churn(manifest: Path) -> Model:
-    return read_contract(manifest).model("churn")
+def contract(manifest: Path) -> Contract:
+    return read_contract(manifest)
+
+
+@pytest.fixture(scope="session")
+def churn(contract: Contract) -> Model:
+    return contract.model("churn")
 
 
 @pytest.fixture(scope="session")
@@ -22,52 +27,38 @@ def view(churn: Model) -> FeatureView:
     return churn.feature_view
 
 
+@pytest.fixture(scope="session")
+def built_database(server: None) -> Iterator[str]:
+    """Twelve users and half a year, built at EARLIER and at LATER. Nothing is published."""
+    name = "skewless_small"
+    drop_database(name)
+    with pytest.MonkeyPatch.context() as patch:
+        use(name, patch)
+        migrate()
+        execute(HISTORY)
+        run_dbt(EARLIER)
+        run_dbt(LATER)
+    yield name
+    drop_database(name)
+
+
 @pytest.fixture
-def small_warehouse(empty_warehouse: str) -> str:
-    """A migrated warehouse with the relations of dbt that steps read, empty; the definition `v1` was built last."""
-    with warehouse.connect() as connection:
-        connection.execute("""
-            create table features.user_session_features (
-                user_id text not null,
-                as_of timestamptz not null,
-                session_count bigint,
-                avg_session_duration_minutes double precision,
-                days_since_last_session bigint,
-                sessions_last_7_days bigint,
-                sessions_last_30_days bigint,
-                feature_version text not null
-            )
-        """)
-        connection.execute("""
-            create table training.churn_training_set (
-                like features.user_session_features,
-                label_at timestamptz not null,
-                matured_at timestamptz not null,
-                churned boolean not null
-            )
-        """)
-        connection.execute(
-            "insert into features.feature_versions (feature_view, feature_version, definition)"
-            " values ('user_session_features', 'v1', 'select')"
-        )
-    return empty_warehouse
+def small_warehouse(built_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A copy of it, to write to."""
+    with copy_of(built_database, "skewless_small_copy") as name:
+        use(name, monkeypatch)
+        yield name
 
 
 @pytest.fixture(scope="session")
 def sample_copy_database(sample_database: str) -> Iterator[str]:
     """A copy of the sample that tests may write to."""
-    name = "skewless_sample_copy"
-    with warehouse.connect("postgres", autocommit=True) as connection:
-        connection.execute(f"drop database if exists {name} with (force)")
-        connection.execute(f"create database {name} template {sample_database}")
-    yield name
-    with warehouse.connect("postgres", autocommit=True) as connection:
-        connection.execute(f"drop database if exists {name} with (force)")
+    with copy_of(sample_database, "skewless_sample_copy") as name:
+        yield name
 
 
 @pytest.fixture
 def sample_copy(sample_copy_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """That copy, as the warehouse our code connects to."""
-    monkeypatch.setattr(settings, "WAREHOUSE_DATABASE", sample_copy_database)
-    monkeypatch.setenv("PGDATABASE", sample_copy_database)
+    use(sample_copy_database, monkeypatch)
     return sample_copy_database

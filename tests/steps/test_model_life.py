@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from features import settings, tracking, warehouse
+from features import ledger, settings, tracking, warehouse
 from features.contract import Model, PromotionSettings, TrainingSettings
 from features.drift import DriftStatus
 from features.errors import SkewlessError
+from features.extracts import training_extract
 from features.migrations import create_database
 from features.steps.decide import decide, gather
-from features.steps.extract import training_extract
-from features.steps.publish import current_version
 from features.steps.score import score
 from features.steps.train import promote, train
 from features.steps.watch import champion_version, watch_feature
@@ -77,7 +76,7 @@ def test_churn_is_predicted_as_well_as_it_can_be_and_not_better(champion: tracki
 
 def test_the_champion_remembers_what_it_was_trained_on(champion: tracking.Version, churn: Model) -> None:
     with warehouse.connect() as connection:
-        assert champion.feature_version == current_version(connection, churn.feature_view)
+        assert champion.feature_version == ledger.current_definition(connection, churn.feature_view).feature_version
     assert champion.trained_as_of == AS_OF
     assert champion.extract_id == training_extract(churn, AS_OF).extract_id
 

@@ -14,6 +14,36 @@ AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 TRAINED = datetime(2013, 5, 1, tzinfo=UTC)
 
 
+@pytest.fixture(autouse=True)
+def _relations_of_dbt(empty_warehouse: str) -> None:
+    """Tables in place of dbt's, so that each test writes the very distribution that it is about."""
+    with warehouse.connect() as connection:
+        connection.execute("""
+            create table features.user_session_features (
+                user_id text not null,
+                as_of timestamptz not null,
+                session_count bigint,
+                avg_session_duration_minutes double precision,
+                days_since_last_session bigint,
+                sessions_last_7_days bigint,
+                sessions_last_30_days bigint,
+                feature_version text not null
+            )
+        """)
+        connection.execute("""
+            create table training.churn_training_set (
+                like features.user_session_features,
+                label_at timestamptz not null,
+                matured_at timestamptz not null,
+                churned boolean not null
+            )
+        """)
+        connection.execute(
+            "insert into features.feature_versions (feature_view, feature_version, definition)"
+            " values ('user_session_features', 'v1', 'select')"
+        )
+
+
 def serve(session_counts: str, count: int = 400, days_since: int = 1, version: str = "v1") -> None:
     """Rows at AS_OF; `session_counts` is SQL of i = 1, 2, ..., count."""
     with warehouse.connect() as connection:
@@ -44,11 +74,6 @@ def train(number: str = "1") -> None:
 def reports() -> list[dict[str, Any]]:
     with warehouse.connect() as connection:
         return connection.execute("select * from monitoring.drift_reports order by feature, model_version").fetchall()
-
-
-@pytest.fixture(autouse=True)
-def _small(small_warehouse: str) -> None:
-    pass
 
 
 def test_a_feature_as_it_was_is_ok(churn: Model) -> None:

@@ -18,8 +18,8 @@
 
 with
 
--- Anchored to the calendar, not to the run, so that every run agrees on the label times. They begin when the first record
--- arrived: a record that arrives late, however far back it happened, adds none.
+-- Anchored to the calendar, not to the run, so that every run agrees on the label times. They begin when the first
+-- record arrived: a record that arrives late, however far back it happened, adds none.
 label_times as (
 
     select

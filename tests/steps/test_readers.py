@@ -1,0 +1,90 @@
+"""Readers while something is published, rolled back or rebuilt: one complete snapshot at any moment, and never an error."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from threading import Event
+
+import pytest
+
+from features import warehouse
+from features.contract import FeatureView
+from features.steps.publish import publish
+from features.steps.roll_back import roll_back
+from tests.dbt_project.oracle import HOUR, read
+from tests.steps.small import LATER, execute, hours, load, run_dbt, session
+
+READ = """
+select count(*) as n, count(distinct as_of) as instants, min(as_of) as as_of, count(distinct published_at) as publications
+from serving.user_features
+"""
+Seen = list[tuple[int, int, datetime, int]]
+
+
+@pytest.fixture
+def _growing(small_warehouse: str, view: FeatureView) -> None:
+    """A user more at each instant, so that a mixture of two snapshots has a number of rows of its own."""
+    load(*(session(f"new {number}", at - HOUR, at, f"n{number}") for number, at in enumerate(hours(LATER + HOUR, 4))))
+    for as_of in hours(LATER + HOUR, 4):
+        run_dbt(as_of, "stg_session_events", "user_session_features")
+    publish(view, LATER)
+
+
+def read_until(stop: Event) -> Seen:
+    """What a reader sees, one transaction each time."""
+    seen = []
+    with warehouse.connect(autocommit=True) as connection:
+        while not stop.is_set():
+            row = connection.execute(READ).fetchone()
+            assert row is not None
+            seen.append(tuple(row.values()))
+    return seen
+
+
+@contextmanager
+def readers(count: int) -> Iterator[list[Future[Seen]]]:
+    """Readers that read as long as the block lasts. An error of theirs is raised by `result`."""
+    stop = Event()
+    with ThreadPoolExecutor(count) as pool:
+        reading = [pool.submit(read_until, stop) for _ in range(count)]
+        try:
+            yield reading
+        finally:
+            stop.set()
+
+
+def back_and_forth(view: FeatureView, rounds: int) -> None:
+    for _ in range(rounds):
+        for as_of in hours(LATER + HOUR, 4):
+            publish(view, as_of)
+        roll_back(view, LATER)
+
+
+@pytest.mark.usefixtures("_growing")
+def test_readers_see_complete_snapshots_while_publications_come_and_go(view: FeatureView) -> None:
+    with readers(2) as reading:
+        back_and_forth(view, rounds=3)
+    complete = {(12 + number, 1, as_of, 1) for number, as_of in enumerate(hours(LATER, 5))}
+    for reader in reading:
+        assert set(reader.result()) <= complete
+    assert len({seen for reader in reading for seen in reader.result()}) > 1, "they saw nothing change"
+
+
+@pytest.mark.usefixtures("_growing")
+def test_readers_do_not_notice_that_dbt_makes_their_view_again(view: FeatureView) -> None:
+    with readers(2) as reading, ThreadPoolExecutor(1) as pool:
+        publishing = pool.submit(back_and_forth, view, rounds=2)
+        for _ in range(3):
+            run_dbt(LATER, "user_features")
+        publishing.result()
+    complete = {(12 + number, 1, as_of, 1) for number, as_of in enumerate(hours(LATER, 5))}
+    for reader in reading:
+        assert set(reader.result()) <= complete
+
+
+@pytest.mark.usefixtures("_growing")
+def test_what_others_built_upon_the_view_survives_dbt(view: FeatureView, small_warehouse: str) -> None:
+    execute("create view public.ours as select user_id, session_count from serving.user_features")
+    run_dbt(LATER, "user_features")
+    assert read(small_warehouse, "select count(*) from public.ours") == [(12,)]
