@@ -83,6 +83,10 @@ install-dev: .venv/installed-dev ## The same with what tests and lint need
 	@PYTHON=$(PYTHON) scripts/install.sh requirements-dev.lock
 	touch $@ .venv/installed
 
+.PHONY: bench-features
+bench-features: install-dev ## How fast features are computed, found and served, beside DuckDB, Feast and pandas (BENCH_ARGS=--help)
+	$(BIN)/python -m tests.benchmarks.bench_features $(BENCH_ARGS)
+
 .PHONY: lint
 lint: install-dev manifest ## ruff, mypy, sqlfluff
 	$(BIN)/ruff check .

@@ -196,7 +196,7 @@ class FeatureViewMeta(Strict):
 
     entity: Entity
     lookback_days: int = Field(ge=1)
-    expires_after: str = "3 hours"
+    expires_after: str
     audited_share: float = Field(default=1.0, gt=0, le=1)
     retention: Retention = Retention()
 

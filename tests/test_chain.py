@@ -1,6 +1,11 @@
-"""The whole chain through a real scheduler and its workers, started the way `make up` starts it."""
+"""The whole chain through a real scheduler and its workers, started the way `make up` starts it.
+
+It runs from a copy of the project in which a feature has been added as the README says: one line of SQL and one entry
+of YAML. No other edit is made, so everything here that sees the new feature sees it by itself.
+"""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +18,21 @@ import pytest
 import requests
 
 from features import settings, tracking, warehouse
-from features.contract import read_contract
+from features.contract import Model, read_contract
 from features.errors import SkewlessError
 from features.local import demo, environment, stack
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from tests.conftest import drop_database
 
-FIRST, SECOND = "2013-07-09T00:00:00", "2013-07-10T00:00:00"
+FIRST, SECOND, THIRD = "2013-07-09T00:00:00", "2013-07-10T00:00:00", "2013-07-11T00:00:00"
+FEATURE = "long_sessions_last_30_days"
+FEATURE_SQL = f"    count(*) filter (where duration_seconds > 3 * 3600 and {{{{ in_last(days=30) }}}}) as {FEATURE},\n"
+FEATURE_YAML = f"""\
+      - name: {FEATURE}
+        description: Sessions of more than three hours in the 30 days before as_of.
+        data_type: bigint
+        config: {{meta: {{feature: true}}}}
+"""
 SKEWLESS = Path(sys.executable).with_name("skewless")
 
 
@@ -35,10 +48,33 @@ def chain_warehouse(sample_database: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def up(chain_warehouse: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the Dags run from, with one feature more."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("dags", "plugins", "dbt_project"):
+        shutil.copytree(settings.HOME / name, home / name, ignore=shutil.ignore_patterns("target", "logs"))
+    view = home / "dbt_project" / "models" / "features" / "user_session_features"
+    add(view.with_suffix(".sql"), FEATURE_SQL, before="{% endcall %}")
+    add(view.with_suffix(".yml"), FEATURE_YAML, before="      - name: feature_version")
+    return home
+
+
+def add(path: Path, text: str, *, before: str) -> None:
+    lines = path.read_text()
+    assert lines.count(before) == 1
+    path.write_text(lines.replace(before, text + before))
+
+
+@pytest.fixture(scope="module")
+def up(chain_warehouse: None, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
     """`skewless up`, as a person starts it, until Ctrl-C."""
     output = tmp_path_factory.mktemp("up") / "output.txt"
-    env = os.environ | {"SKEWLESS_MATERIALIZE_CRON": "0 0 29 2 *", "COLUMNS": "200"}
+    env = os.environ | {
+        "SKEWLESS_MATERIALIZE_CRON": "0 0 29 2 *",
+        "COLUMNS": "200",
+        "SKEWLESS_HOME": str(home),
+        "SKEWLESS_MANIFEST": str(manifest_of(home)),
+    }
     with output.open("w") as file:
         process = subprocess.Popen([str(SKEWLESS), "up"], env=env, stdout=file, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 180
@@ -70,6 +106,16 @@ def first(airflow: AirflowApi) -> list[DagRun]:
 def second(airflow: AirflowApi, first: list[DagRun]) -> list[DagRun]:
     """The runs of the day after: a young champion."""
     return demo.run_partition(airflow, SECOND, demo.quiet())
+
+
+def manifest_of(home: Path) -> Path:
+    return home / "target" / "manifest.json"
+
+
+@pytest.fixture(scope="module")
+def churn(up: subprocess.Popen[str], home: Path) -> Model:
+    """The model that the chain trains, as the copy declares it."""
+    return read_contract(manifest_of(home)).model("churn")
 
 
 def rows(query: str) -> list[tuple[object, ...]]:
@@ -113,24 +159,80 @@ def test_each_dbt_model_is_a_task(airflow: AirflowApi, first: list[DagRun]) -> N
             "dbt.churn_labels_model_build",
             "dbt.churn_predictions_model_build",
             "dbt.churn_training_set_model_build",
+            "dbt.event_type_features_model_build",
+            "dbt.event_type_snapshot_model_build",
             "dbt.rejected_session_events_model_build",
             "dbt.stg_session_events_model_build",
             "dbt.user_features_model_build",
             "dbt.user_session_features_model_build",
+            "dbt.user_variety_features_model_build",
+            "dbt.user_variety_snapshot_model_build",
+            "publish_event_type_features",
             "publish_user_session_features",
+            "publish_user_variety_features",
+            "thin_snapshots",
         ],
         "success",
     )
 
 
 def test_the_snapshot_is_published(second: list[DagRun]) -> None:
-    assert rows("select to_char(as_of, 'MM-DD'), retired_at is null from serving.publications order by 1") == [
-        ("07-09", False),
-        ("07-10", True),
-    ]
+    ledger = "select to_char(as_of, 'MM-DD'), retired_at is null from serving.publications where feature_view = '{}'"
+    for view in ("user_session_features", "user_variety_features", "event_type_features"):
+        assert sorted(rows(ledger.format(view))) == [("07-09", False), ("07-10", True)]
     assert rows(
         "select count(*) > 3000, count(distinct as_of), max(to_char(as_of, 'MM-DD')) from serving.user_features"
     ) == [(True, 1, "07-10")]
+
+
+def test_the_gate_has_looked_at_every_publication(second: list[DagRun]) -> None:
+    views = ("event_type_features", "user_session_features", "user_variety_features")
+    assert rows(
+        "select feature_view, count(distinct publication_id), sum(mismatches), min(rows_compared) > 200 as whole,"
+        " max(cause) from monitoring.parity_audits group by 1 order by 1"
+    ) == [(view, 2, 0, True, None) for view in views]
+
+
+def test_the_added_feature_is_everywhere(second: list[DagRun], churn: Model) -> None:
+    """Training set, snapshot, as-of function, drift, the model's inputs; and equal wherever it is."""
+    assert churn.feature_names[-1] == FEATURE
+    assert rows(
+        f"select count(*) > 3000 as many, count({FEATURE}) = count(*) as whole, max({FEATURE}) > 10 as alive"
+        " from serving.user_features"
+    ) == [(True, True, True)]
+    assert rows(
+        f"select count(*) > 50000 as many, count({FEATURE}) = count(*) as whole, count(distinct feature_version) as n"
+        " from training.churn_training_set"
+    ) == [(True, True, 1)]
+    assert rows(f"""
+        select count(*) from serving.user_features as served
+        cross join lateral features.user_session_features_as_of(array[served.user_id], served.as_of) as again
+        where served.{FEATURE} is distinct from again.{FEATURE}
+    """) == [(0,)]
+    assert rows(
+        f"select status in ('ok', 'warning', 'critical') from monitoring.drift_reports"
+        f" where feature = '{FEATURE}' and as_of = '{SECOND}Z'"
+    ) == [(True,)]
+    champion = tracking.champion(churn)
+    assert champion is not None
+    estimator = tracking.load(churn, champion.number)
+    assert list(estimator.feature_names_in_) == list(churn.feature_names)
+
+
+def test_rows_of_the_definition_before_are_what_they_were(second: list[DagRun], sample_database: str) -> None:
+    """The sample was built before the feature was added."""
+    checksum = """
+        select count(*), md5(string_agg(
+            (to_jsonb(old) - 'long_sessions_last_30_days')::text, '' order by user_id, as_of))
+        from features.user_session_features as old
+        where feature_version = (
+            select feature_version from features.feature_versions where feature_view = 'user_session_features'
+            order by first_built_at limit 1
+        )
+    """
+    with warehouse.connect(sample_database) as connection:
+        before = [tuple(row.values()) for row in connection.execute(checksum)]
+    assert rows(checksum) == before
 
 
 def test_without_a_champion_nothing_is_scored_and_drift_is_not_called_ok(first: list[DagRun]) -> None:
@@ -147,12 +249,11 @@ def test_the_champion_scores_the_next_snapshot(second: list[DagRun]) -> None:
     ) == [(True,)]
 
 
-def test_each_feature_has_a_report_against_the_champion(second: list[DagRun]) -> None:
+def test_each_feature_has_a_report_against_the_champion(second: list[DagRun], churn: Model) -> None:
     found = rows(
         f"select feature, model_version, ks_p_value is not null from monitoring.drift_reports where as_of = '{SECOND}Z'"
     )
-    model = read_contract(settings.MANIFEST).model("churn")
-    assert sorted(found) == sorted((feature, "1", True) for feature in model.feature_names)
+    assert sorted(found) == sorted((feature, "1", True) for feature in churn.feature_names)
 
 
 def test_each_partition_has_its_decision(second: list[DagRun]) -> None:
@@ -163,8 +264,8 @@ def test_each_partition_has_its_decision(second: list[DagRun]) -> None:
     assert [run.dag_id for run in second] == list(demo.CHAIN[:4]), "a decision to hold starts no training"
 
 
-def test_the_champion_is_registered_and_as_good_as_the_data_allow(first: list[DagRun]) -> None:
-    champion = tracking.champion(read_contract(settings.MANIFEST).model("churn"))
+def test_the_champion_is_registered_and_as_good_as_the_data_allow(first: list[DagRun], churn: Model) -> None:
+    champion = tracking.champion(churn)
     assert champion is not None
     assert champion.number == "1"
     # Untuned models on these features reach about 0.82; much less is a bug, much more a leak.
@@ -177,7 +278,9 @@ def test_running_a_partition_again_changes_nothing(airflow: AirflowApi, second: 
         "features.churn_labels": "",
         "serving.publications": "",
         "serving.predictions": "",
+        "monitoring.parity_audits": "",
         "monitoring.drift_reports": " - 'reported_at'",
+        "training.extracts": "",
         "monitoring.retraining_decisions": " - 'decided_at' - 'dag_run_id'",
     }
     row = "(to_jsonb(t){without})::text"
@@ -188,14 +291,55 @@ def test_running_a_partition_again_changes_nothing(airflow: AirflowApi, second: 
     assert rows(query) == before
 
 
+def test_a_closed_gate_is_a_red_task_and_a_reason_opens_it(airflow: AirflowApi, second: list[DagRun]) -> None:
+    with warehouse.connect() as connection:
+        connection.execute(
+            "update features.user_session_features set avg_session_duration_minutes = avg_session_duration_minutes * 60"
+            " where user_id = 'N14228' and as_of = %s",
+            [f"{SECOND}Z"],
+        )
+    with pytest.raises(SkewlessError, match="publish_user_session_features") as error:
+        demo.run_partition(airflow, THIRD, demo.quiet())
+    log = Path(str(error.value).split("log: ")[1].split(")")[0]).read_text()
+    assert "2013-07-10 00:00Z stays live" in log
+    assert "avg_session_duration_minutes differs in 1 of " in log
+    assert "(changed logic; for example N14228)" in log
+    live = "select to_char(as_of, 'MM-DD'), note from serving.publications where retired_at is null and feature_view = "
+    assert rows(live + "'user_session_features'") == [("07-10", None)]
+
+    because = "a row was changed by hand to see what happens"
+    airflow.trigger("materialize_features", THIRD, "accepted", {"accept_skew": because})
+    assert finished(airflow, "materialize_features", "accepted") == "success"
+    assert rows(live + "'user_session_features'") == [("07-11", f"accepted skew: {because}")]
+    assert rows("select feature, accepted_because from monitoring.parity_audits where mismatches > 0") == [
+        ("avg_session_duration_minutes", because)
+    ]
+
+
+def test_rolling_back_is_a_dag_too(airflow: AirflowApi, second: list[DagRun]) -> None:
+    conf = {"view": "event_type_features", "as_of": FIRST, "because": "to see the first again"}
+    airflow.trigger("rollback_features", None, "back", conf)
+    assert finished(airflow, "rollback_features", "back") == "success"
+    assert rows("select distinct to_char(as_of, 'MM-DD') from serving.event_type_snapshot") == [("07-09",)]
+    assert rows(
+        "select note from serving.publications where feature_view = 'event_type_features' and retired_at is null"
+    ) == [("rollback: to see the first again",)]
+
+
+def finished(airflow: AirflowApi, dag_id: str, run_id: str) -> str:
+    deadline = time.monotonic() + 120
+    while (run := airflow.run(dag_id, run_id)).state not in DONE:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    return run.state
+
+
 def test_a_failure_names_dag_task_and_log_and_a_mistake_is_not_retried(
     airflow: AirflowApi, second: list[DagRun]
 ) -> None:
     airflow.trigger("churn_drift", None, "without_a_key")
-    deadline = time.monotonic() + 60
-    while (run := airflow.run("churn_drift", "without_a_key")).state not in DONE:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    assert finished(airflow, "churn_drift", "without_a_key") == "failed"
+    run = airflow.run("churn_drift", "without_a_key")
     with pytest.raises(SkewlessError, match="churn_drift failed") as error:
         demo.report(airflow, run, demo.quiet())
     message = str(error.value)

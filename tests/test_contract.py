@@ -110,6 +110,7 @@ VIEW_MISTAKES = {
         "user_session_features.account_id: a column of the entity needs an entry with a data_type",
     ),
     "no lookback": (lambda node: node["config"]["meta"].pop("lookback_days"), "config.meta.lookback_days"),
+    "no expiry": (lambda node: node["config"]["meta"].pop("expires_after"), "config.meta.expires_after"),
     "an empty lookback": (lambda node: node["config"]["meta"].update(lookback_days=0), "config.meta.lookback_days"),
     "nothing audited": (lambda node: node["config"]["meta"].update(audited_share=0), "config.meta.audited_share"),
     "more than all audited": (lambda node: node["config"]["meta"].update(audited_share=2), "config.meta.audited_share"),

@@ -1,14 +1,17 @@
 """Training extracts on the sample: an id names rows, and the same bytes come back whatever has happened since."""
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from features import settings
 from features.contract import Model, read_contract
 from features.errors import SkewlessError
 from features.extracts import TrainingExtract, reproduce, reproduce_csv, training_extract
@@ -29,40 +32,46 @@ def churn(manifest: Path) -> Model:
     return read_contract(manifest).model("churn")
 
 
+class Taken(NamedTuple):
+    """An extract, the database in which it was taken, and its CSV."""
+
+    database: str
+    extract: TrainingExtract
+    csv: bytes
+
+
 @pytest.fixture(scope="module")
-def taken(
-    sample_database: str, churn: Model, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, TrainingExtract, bytes]]:
-    """A copy of the sample in which an extract was taken; the extract; and its CSV."""
+def taken(sample_database: str, churn: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Taken]:
+    """An extract in a copy of the sample."""
     file = tmp_path_factory.mktemp("extract") / "first.csv"
     with copy_of(sample_database, "skewless_extracted") as name:
         with pytest.MonkeyPatch.context() as patch:
             use(name, patch)
             extract = training_extract(churn, JULY)
             reproduce_csv(extract.extract_id, file)
-        yield name, extract, file.read_bytes()
+        yield Taken(name, extract, file.read_bytes())
 
 
 @pytest.fixture
-def original(taken: tuple[str, TrainingExtract, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingExtract]:
+def original(taken: Taken, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingExtract]:
     """The extract, in a warehouse of the test's own."""
-    with copy_of(taken[0], "skewless_extracted_copy") as name:
+    with copy_of(taken.database, "skewless_extracted_copy") as name:
         use(name, monkeypatch)
-        yield taken[1]
+        yield taken.extract
 
 
 @pytest.fixture
-def assert_reproduced(taken: tuple[str, TrainingExtract, bytes], tmp_path: Path) -> Callable[[], None]:
+def assert_reproduced(taken: Taken, tmp_path: Path) -> Callable[[], None]:
     """Checks that the extract's name gives the same rows, cell by cell, and the same file, byte by byte."""
 
     def check() -> None:
-        _, extract, csv = taken
+        extract = taken.extract
         again = reproduce(extract.extract_id)
         assert (again.extract_id, again.feature_version) == (extract.extract_id, extract.feature_version)
         assert again.rows.equals(extract.rows)
         assert list(again.rows.dtypes) == list(extract.rows.dtypes)
         assert reproduce_csv(extract.extract_id, tmp_path / "again.csv") == len(extract.rows)
-        assert (tmp_path / "again.csv").read_bytes() == csv
+        assert (tmp_path / "again.csv").read_bytes() == taken.csv
 
     return check
 
@@ -190,6 +199,14 @@ def test_it_is_reproduced_after_the_definition_changed(
     assert reproduce(changed.extract_id).rows.equals(changed.rows)
 
 
+def test_it_is_reproduced_on_a_server_of_other_habits(
+    original: TrainingExtract, assert_reproduced: Callable[[], None]
+) -> None:
+    for setting in ("timezone to 'Asia/Tokyo'", "datestyle to 'German'", "extra_float_digits to -3"):
+        execute(f"alter database {settings.WAREHOUSE_DATABASE} set {setting}")
+    assert_reproduced()
+
+
 def test_reproducing_changes_nothing(original: TrainingExtract) -> None:
     execute("delete from features.user_session_features")
     reproduce(original.extract_id)
@@ -225,7 +242,7 @@ def test_events_that_were_changed_by_hand_are_noticed_once_rows_are_gone(origina
 
 
 def test_an_unknown_name_is_refused(original: TrainingExtract, tmp_path: Path) -> None:
-    with pytest.raises(SkewlessError, match="There is no extract 0123; training.extracts lists those there are"):
+    with pytest.raises(SkewlessError, match=r"There is no extract 0123; training\.extracts lists those there are"):
         reproduce("0123")
     with pytest.raises(SkewlessError, match="There is no extract 0123"):
         reproduce_csv("0123", tmp_path / "rows.csv")
@@ -266,10 +283,21 @@ def test_a_file_that_cannot_be_written_is_refused_and_none_is_left_half_written(
     file = tmp_path / "file"
     file.write_text("mine")
     for path in (folder, tmp_path / "nowhere" / "rows.csv", file / "rows.csv", Path("/dev/full/rows.csv")):
-        with pytest.raises(SkewlessError, match="cannot be written .*Name another file"):
+        with pytest.raises(SkewlessError, match=r"cannot be written .*Name another file"):
             reproduce_csv(original.extract_id, path)
     assert sorted(tmp_path.rglob("*")) == [file, folder]
     assert file.read_text() == "mine"
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_file(original: TrainingExtract, tmp_path: Path) -> None:
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, unlimited[1]))
+    try:
+        with pytest.raises(SkewlessError, match=r"rows\.csv cannot be written \(File too large\)"):
+            reproduce_csv(original.extract_id, tmp_path / "rows.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert list(tmp_path.iterdir()) == []
 
 
 def skewless(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -278,16 +306,14 @@ def skewless(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=os.environ, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def test_the_command_writes_the_same_file(
-    original: TrainingExtract, taken: tuple[str, TrainingExtract, bytes], tmp_path: Path
-) -> None:
+def test_the_command_writes_the_same_file(original: TrainingExtract, taken: Taken, tmp_path: Path) -> None:
     done = skewless("reproduce", original.extract_id, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     name = f"{original.extract_id}.csv"
     assert done.stdout.splitlines()[-1] == (
         f"{name}: {len(original.rows):,} rows, and their checksum is that of {original.extract_id}."
     )
-    assert (tmp_path / name).read_bytes() == taken[2]
+    assert (tmp_path / name).read_bytes() == taken.csv
 
 
 def test_the_command_says_in_one_line_what_is_wrong(original: TrainingExtract, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@
     {%- set body = caller() | trim | trim(',') -%}
     {#- While dbt parses, the YAML is not known yet; it only has to see what this model refers to. -#}
     {%- if execute -%}
+        {%- do refuse_an_incomplete_declaration() -%}
         {%- do refuse_what_is_no_function_of_as_of(body, model.config.meta.lookback_days) -%}
         {{ return(adapter.dispatch('feature_view', 'skewless')(events, entity_of(model), labels, body)) }}
     {%- endif -%}
@@ -83,6 +84,14 @@ cross join lateral (
 {% macro around_spine(compiled, spine) -%}
     {{ return(compiled | replace(spine_of(compiled), ' ' ~ spine ~ ' ')
         | replace(adapter.quote(this.database) ~ '.', '')) }}
+{%- endmacro %}
+
+
+{% macro refuse_an_incomplete_declaration() -%}
+    {%- for key in ['entity', 'lookback_days', 'expires_after'] if key not in model.config.meta -%}
+        {{ exceptions.raise_compiler_error(
+            model.alias ~ ": its YAML needs config.meta." ~ key ~ ", as models/features/user_session_features.yml has it.") }}
+    {%- endfor -%}
 {%- endmacro %}
 
 

@@ -1,5 +1,6 @@
 """A small client of the running Airflow's REST API: trigger a partition and follow what it sets off."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,13 +53,18 @@ class AirflowApi:
         answer = self._session.patch(f"{self._url}/dags/{dag_id}", json={"is_paused": paused}, timeout=30)
         answer.raise_for_status()
 
-    def trigger(self, dag_id: str, partition_key: str | None, run_id: str) -> None:
+    def trigger(
+        self, dag_id: str, partition_key: str | None, run_id: str, conf: Mapping[str, Any] | None = None
+    ) -> None:
         """Starts a run, of a partition unless the key is None.
+
+        Args:
+            conf: values of the Dag's params.
 
         Raises:
             SkewlessError: with Airflow's answer when it refuses.
         """
-        body = {"dag_run_id": run_id, "logical_date": None, "partition_key": partition_key}
+        body = {"dag_run_id": run_id, "logical_date": None, "partition_key": partition_key, "conf": dict(conf or {})}
         answer = self._session.post(f"{self._url}/dags/{dag_id}/dagRuns", json=body, timeout=30)
         if not answer.ok:
             raise SkewlessError(f"Airflow refused to run {dag_id} for {partition_key}: {answer.text}")

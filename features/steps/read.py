@@ -44,8 +44,8 @@ def baseline_of(connection: warehouse.Connection, model: Model, version: str) ->
 
 
 def baseline_values(connection: warehouse.Connection, model: Model, baseline: Baseline, feature: str) -> pd.Series:
-    """One feature's values in the champion's training rows."""
-    query = sql.SQL("select {} from {} where label_at between %s and %s and feature_version = %s").format(
+    """One feature's values in the champion's training rows, sorted: a sum of floats depends on their order."""
+    query = sql.SQL("select {} from {} where label_at between %s and %s and feature_version = %s order by 1").format(
         sql.Identifier(feature), sql.Identifier(*model.training_set)
     )
     bounds = [baseline.first_label_at, baseline.last_label_at, baseline.feature_version]

@@ -6,7 +6,6 @@ short enough for a Unix socket), generates the rows, checks every answer before 
 
 import os
 import platform
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,13 +23,28 @@ os.environ |= {"SKEWLESS_RUN_DIR": str(RUN_DIR), "PGDATABASE": "skewless_bench"}
 from features import settings, warehouse  # noqa: E402
 from features.local import environment, postgres  # noqa: E402
 from features.migrations import migrate  # noqa: E402
-from tests.benchmarks import answers, data, duckdb_peer, feast_peer, latest_row, python_loop, report  # noqa: E402
-from tests.benchmarks.contest import Bench, Contestant, Outcome, Sizes, Task  # noqa: E402
+from tests.benchmarks import (  # noqa: E402
+    answers,
+    data,
+    duckdb_peer,
+    feast_peer,
+    growth,
+    latest_row,
+    ledger_join,
+    project,
+    python_loop,
+    report,
+    serving,
+    skewless,
+)
+from tests.benchmarks.contest import Bench, Contestant, Curve, Outcome, Sizes, Table, Task  # noqa: E402
 
 # In the order of the table; the first is what the ratios are against, and has to give a whole answer.
-COMPUTING: dict[str, Contestant] = {"duckdb": duckdb_peer.run, "python": python_loop.run}
-FINDING: dict[str, Contestant] = {"plain": latest_row.run, "feast": feast_peer.run}
+COMPUTING: dict[str, Contestant] = {"skewless": skewless.run, "duckdb": duckdb_peer.run, "python": python_loop.run}
+FINDING: dict[str, Contestant] = {"ledger": ledger_join.run, "plain": latest_row.run, "feast": feast_peer.run}
+PARTS = ("compute", "find", "growth", "hourly", "serving")
 
+FINDING_DATABASE = "skewless_bench_find"
 RESULTS = Path(__file__).with_name("results")
 SERVER_SETTINGS = ("shared_buffers", "work_mem", "max_parallel_workers_per_gather", "jit")
 
@@ -41,15 +55,31 @@ SERVER_SETTINGS = ("shared_buffers", "work_mem", "max_parallel_workers_per_gathe
 @click.option("--spine", default=1_200_000, help="(user, instant) pairs to compute features for.")
 @click.option("--labels", default=20_000, help="Labels to find the latest feature row for.")
 @click.option("--feast-rows", default=1_000_000, help="Feature rows to find it in.")
-@click.option("--feast-entities", default=4_000, help="Users of those rows; Feast's cost grows with rows per user.")
+@click.option(
+    "--feast-entities",
+    default=(4_000, 50_000, 2_000),
+    multiple=True,
+    help="Users of those rows; Feast's cost grows with rows per user, so there is a table for each number given.",
+)
+@click.option("--growth-events", default=1_250_000, help="The smallest number of events for growth; doubled twice.")
+@click.option("--serving-entities", default=1_000_000, help="Users of the snapshots that are published and read.")
 @click.option("--repeats", default=3, help="Timed runs of each contestant.")
 @click.option("--threads", default=2, help="What DuckDB may use.")
 @click.option("--check-rows", default=2_000, help="Spine rows computed once more by naive SQL, as the judge.")
 @click.option("--without", multiple=True, type=click.Choice([*COMPUTING, *FINDING]), help="Leave a contestant out.")
+@click.option("--only", multiple=True, type=click.Choice(PARTS), help="Run these parts. [default: all]")
 @click.option("--date", default=None, help="The date to print on the report. [default: today, UTC]")
 @click.option("--results", default=RESULTS, type=click.Path(path_type=Path), show_default="beside this", help="Folder.")
 def main(
-    repeats: int, threads: int, check_rows: int, without: tuple[str, ...], date: str | None, results: Path, **rows: int
+    repeats: int,
+    threads: int,
+    check_rows: int,
+    without: tuple[str, ...],
+    only: tuple[str, ...],
+    date: str | None,
+    results: Path,
+    feast_entities: tuple[int, ...],
+    **rows: int,
 ) -> None:
     """Run the benchmark and write its report."""
     sizes = Sizes(
@@ -57,17 +87,18 @@ def main(
         entities=rows["entities"],
         spine=rows["spine"],
         feature_rows=rows["feast_rows"],
-        feature_entities=rows["feast_entities"],
+        feature_entities=feast_entities[0],
         labels=rows["labels"],
     )
+    parts = only or PARTS
+    load = os.getloadavg()[0]
     was_started = start()
     try:
         bench = Bench(RUN_DIR, sizes, repeats, threads, server_pid())
-        prepare(bench)
-        tasks = contest(bench, check_rows, without)
-        if not tasks:
-            raise click.UsageError("Nobody is left to run.")
-        page = report.write(tasks, facts(bench, date or datetime.now(UTC).date().isoformat()), results)
+        tasks = contest(bench, parts, check_rows, without, feast_entities)
+        curves, tables = ours(bench, parts, rows["growth_events"], rows["serving_entities"])
+        known = facts(bench, date or datetime.now(UTC).date().isoformat(), load)
+        page = report.write(tasks, known, results, tables, curves)
     finally:
         if was_started:
             postgres.stop()
@@ -87,42 +118,74 @@ def server_pid() -> int:
     return int((settings.EMBEDDED_POSTGRES / "postmaster.pid").read_text().splitlines()[0])
 
 
-def prepare(bench: Bench) -> None:
-    """A new database with the project's tables, the generated rows in it, and their exports."""
-    click.echo("Generating the rows", err=True)
-    with warehouse.connect("postgres", autocommit=True) as connection:
-        connection.execute(f"drop database if exists {settings.WAREHOUSE_DATABASE} with (force)")
-    migrate()
-    with warehouse.connect() as connection:
-        data.generate(connection, bench.sizes)
-        data.export(connection, bench)
-    with warehouse.connect(autocommit=True) as connection:
-        connection.execute("vacuum (analyze)")
-        connection.execute("checkpoint")
-
-
-def contest(bench: Bench, check_rows: int, without: tuple[str, ...]) -> list[Task]:
-    """Both tasks, with everybody who is not left out."""
-    size = bench.sizes
-    tasks = [
-        _task(
-            f"Compute five features for {size.spine:,} rows from {size.events:,} events",
-            "Wall time until the answer is in a table. " + _told_by(duckdb_peer, python_loop),
-            _run(bench, COMPUTING, without),
-            lambda outcomes: judged(outcomes, check_rows),
-        ),
-        _task(
-            f"Find the latest of {size.feature_rows:,} feature rows for {size.labels:,} labels",
-            f"{size.feature_rows // size.feature_entities:,} rows per user. " + _told_by(latest_row, feast_peer),
-            _run(bench, FINDING, without),
-            latest_row.judged,
-        ),
-    ]
+def contest(
+    bench: Bench, parts: tuple[str, ...], check_rows: int, without: tuple[str, ...], feast_entities: tuple[int, ...]
+) -> list[Task]:
+    """Both tasks, with everybody who is not left out; the second for each number of users."""
+    tasks = [computing(bench, check_rows, without)] if "compute" in parts else []
+    if "find" in parts:
+        sizes = [replace(bench.sizes, feature_entities=number) for number in feast_entities]
+        texts = [_told_by(ledger_join, latest_row, feast_peer), *["As above, with other rows per user."] * len(sizes)]
+        tasks += [finding(replace(bench, sizes=each), text, without) for each, text in zip(sizes, texts, strict=False)]
     return [task for task in tasks if task.outcomes]
 
 
-def _task(title: str, text: str, outcomes: list[Outcome], judge: Callable[[list[Outcome]], list[Outcome]]) -> Task:
-    return Task(title, text, outcomes[0].name if outcomes else "", judge(outcomes))
+def computing(bench: Bench, check_rows: int, without: tuple[str, ...]) -> Task:
+    """Features from events. Its rows stay in the benchmark's database."""
+    size = bench.sizes
+    project.drop_database(settings.WAREHOUSE_DATABASE)
+    migrate()
+    click.echo("Generating the rows", err=True)
+    with warehouse.connect() as connection:
+        data.generate_events(connection, size.events, size.entities)
+        data.generate_spine(connection, size.spine, size.entities)
+        data.export(connection, bench)
+    project.vacuum()
+    outcomes = _run(bench, COMPUTING, without)
+    return _task(
+        f"Compute five features for {size.spine:,} rows from {size.events:,} events",
+        "Wall time until the answer is in a table. " + _told_by(skewless, duckdb_peer, python_loop),
+        judged(outcomes, check_rows),
+    )
+
+
+def finding(bench: Bench, text: str, without: tuple[str, ...]) -> Task:
+    """Feature rows for labels, in a database of its own."""
+    size = bench.sizes
+    with project.another_database(FINDING_DATABASE):
+        with warehouse.connect() as connection:
+            data.generate_lookups(connection, size)
+        project.vacuum()
+        outcomes = latest_row.judged(_run(bench, FINDING, without))
+    return _task(
+        f"Find the feature row for {size.labels:,} labels among {size.feature_rows:,}, "
+        f"{size.feature_rows // size.feature_entities:,} per user",
+        text,
+        outcomes,
+    )
+
+
+def ours(
+    bench: Bench, parts: tuple[str, ...], growth_events: int, serving_entities: int
+) -> tuple[list[Curve], list[Table]]:
+    """How our time grows, and serving."""
+    curves: list[Curve] = []
+    tables: list[Table] = []
+    if "growth" in parts:
+        click.echo("Measuring growth", err=True)
+        curves = growth.curves(bench, growth_events)
+        tables.append(growth.table(curves))
+    if "hourly" in parts:
+        click.echo("Measuring hourly runs", err=True)
+        tables.append(growth.hourly(bench, growth_events))
+    if "serving" in parts:
+        click.echo("Measuring serving", err=True)
+        tables += serving.measured(bench, serving_entities)
+    return curves, tables
+
+
+def _task(title: str, text: str, outcomes: list[Outcome]) -> Task:
+    return Task(title, text, outcomes[0].name if outcomes else "", outcomes)
 
 
 def _run(bench: Bench, contestants: dict[str, Contestant], without: tuple[str, ...]) -> list[Outcome]:
@@ -153,9 +216,9 @@ def _told_by(*modules: object) -> str:
     return "\n\n".join(" ".join((module.__doc__ or "").split()) for module in modules)
 
 
-def facts(bench: Bench, date: str) -> dict[str, str]:
+def facts(bench: Bench, date: str, load: float) -> dict[str, str]:
     """What a reader needs to judge the numbers."""
-    with warehouse.connect() as connection:
+    with warehouse.connect("postgres") as connection:
         shown = [f"{name} = {_show(connection, name)}" for name in SERVER_SETTINGS]
         server = _show(connection, "server_version")
     memory = psutil.virtual_memory().total / 2**30
@@ -163,11 +226,12 @@ def facts(bench: Bench, date: str) -> dict[str, str]:
     return {
         "date": date,
         "machine": f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}",
+        "load average at the start": f"{load:.1f}",
         "Python": platform.python_version(),
         "PostgreSQL": ", ".join([server, *shown]),
         "events": f"{size.events:,} of {size.entities:,} users over a year, 5 % of them up to 3 days late",
         "spine": f"{size.spine:,} (user, hour) pairs",
-        "feature rows": f"{size.feature_rows:,} of {size.feature_entities:,} users",
+        "feature rows": f"{size.feature_rows:,}, in snapshots of all users",
         "labels": f"{size.labels:,}",
         "repeats": f"{bench.repeats}, medians are shown",
     }

@@ -1,6 +1,8 @@
 """The words of a contest: its sizes, the place it works in, its tasks, and what each contestant achieved."""
 
-from collections.abc import Callable, Mapping
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +24,7 @@ class Sizes:
         events: session events over one year, for `entities` users.
         entities: users of the events and of the spine.
         spine: (user_id, as_of) pairs for which features are wanted.
-        feature_rows: finished feature rows from which the latest before a label is wanted.
+        feature_rows: finished feature rows from which the latest before a label is wanted, in snapshots of all users.
         feature_entities: users of those rows. Feast's cost grows with rows per user, so it is a size of its own.
         labels: (user_id, event_timestamp) pairs that want a feature row.
     """
@@ -123,3 +125,55 @@ class Task:
     text: str
     reference: str
     outcomes: list[Outcome]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Measurements of ours that nobody competes in.
+
+    Attributes:
+        title: one line.
+        text: what is measured and how.
+        header: names of the columns.
+        rows: texts, as many in each as the header has.
+    """
+
+    title: str
+    text: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How time grows with a size.
+
+    Attributes:
+        what: of the growing size, and of what was timed.
+        sizes: ascending, each usually twice the one before.
+        seconds: of each size, its repeats.
+    """
+
+    what: str
+    sizes: Sequence[int]
+    seconds: Sequence[Sequence[float]]
+
+    @property
+    def medians(self) -> list[float]:
+        """Of each size."""
+        return [statistics.median(repeats) for repeats in self.seconds]
+
+    @property
+    def exponent(self) -> float:
+        """b of seconds = a * size**b through the first and the last size; 1 is proportional."""
+        return _exponent(self.sizes[0], self.sizes[-1], self.medians[0], self.medians[-1])
+
+    @property
+    def steps(self) -> list[float]:
+        """The exponent from each size to the next."""
+        found = zip(self.sizes, self.sizes[1:], self.medians, self.medians[1:], strict=False)
+        return [_exponent(*step) for step in found]
+
+
+def _exponent(small: int, large: int, seconds_small: float, seconds_large: float) -> float:
+    return math.log(seconds_large / seconds_small) / math.log(large / small)

@@ -3,7 +3,8 @@
 Every value is a hash of its row number, so that the same sizes are the same rows on every (little-endian) machine.
 Events fill one year in the order in which they start; a spine and labels lie in its last 275 days, when 90 days of
 history are there. User k's share of the events falls with 1/sqrt(k): with 50,000 users the busiest has 0.4 % of all
-events and the busiest hundredth has a tenth.
+events and the busiest hundredth has a tenth. Finished feature rows are what a scheduled materialisation leaves: all
+users at regular instants.
 """
 
 from pathlib import Path
@@ -44,7 +45,6 @@ create table if not exists bench.feature_rows (
 create table if not exists bench.labels (
     user_id text, event_timestamp timestamptz, primary key (user_id, event_timestamp)
 );
-truncate raw.session_events, raw.bench_labels, bench.feature_rows, bench.labels;
 """
 
 # A session lasts a minute to four hours, mostly short, and arrives within five minutes of its end, or late.
@@ -97,17 +97,22 @@ insert into raw.bench_labels
 select user_id, at, at + interval '21 days', bench.uniform(n, 12) < 0.3 from ({PAIRS}) as pair
 """
 
-FEATURE_ROWS = f"""
+# Snapshots of all users, one after the other. The first comes a step after the warm-up: earlier labels find nothing.
+FEATURE_ROWS = """
 insert into bench.feature_rows
 select
-    user_id,
-    at,
+    bench.user_id(user_number),
+    %(anchor)s::timestamptz + make_interval(
+        days => %(warm_up)s, secs => (snapshot + 1) * floor(%(days_left)s * 86400.0 / %(snapshots)s)
+    ),
     floor(bench.uniform(n, 22) * 100)::bigint,
     bench.uniform(n, 23) * 240,
     floor(bench.uniform(n, 24) * 90)::bigint,
     floor(bench.uniform(n, 25) * 20)::bigint,
     floor(bench.uniform(n, 26) * 50)::bigint
-from ({PAIRS}) as pair
+from generate_series(0, %(snapshots)s - 1) as snapshot
+cross join generate_series(0, %(entities)s - 1) as user_number
+cross join lateral (select snapshot::bigint * %(entities)s + user_number as n) as numbered
 """
 
 LABELS = f"insert into bench.labels select user_id, at from ({PAIRS}) as pair"
@@ -122,23 +127,60 @@ SPINE_EXPORT = "select user_id, (extract(epoch from label_at) * 1000000)::bigint
 
 def generate(connection: warehouse.Connection, sizes: Sizes) -> None:
     """Replaces all rows of raw.session_events, raw.bench_labels, bench.feature_rows and bench.labels."""
+    generate_events(connection, sizes.events, sizes.entities)
+    generate_spine(connection, sizes.spine, sizes.entities)
+    generate_lookups(connection, sizes)
+
+
+def generate_events(
+    connection: warehouse.Connection, events: int, entities: int, *, anchor: str = ANCHOR, days: int = DAYS
+) -> None:
+    """Replaces all rows of raw.session_events by so many within so many days from the anchor."""
     connection.execute(SETUP)
+    connection.execute("truncate raw.session_events")
     connection.execute(
         EVENTS,
         {
-            "entities": sizes.entities,
-            "events": sizes.events,
-            "anchor": ANCHOR,
-            "days": DAYS,
+            "entities": entities,
+            "events": events,
+            "anchor": anchor,
+            "days": days,
             "late_share": LATE_SHARE,
             "late_days": LATE_DAYS,
         },
     )
-    _pairs(connection, SPINE, sizes.spine, sizes.entities, stream=10, step_seconds=3600)
-    _pairs(connection, FEATURE_ROWS, sizes.feature_rows, sizes.feature_entities, stream=20, step_seconds=3600)
+    connection.execute("analyze raw.session_events")
+
+
+def generate_spine(connection: warehouse.Connection, rows: int, entities: int) -> None:
+    """Replaces all rows of raw.bench_labels."""
+    connection.execute(SETUP)
+    connection.execute("truncate raw.bench_labels")
+    _pairs(connection, SPINE, rows, entities, stream=10, step_seconds=3600)
+    connection.execute("analyze raw.bench_labels")
+
+
+def generate_lookups(connection: warehouse.Connection, sizes: Sizes) -> None:
+    """Replaces all rows of bench.feature_rows and bench.labels."""
+    if sizes.feature_rows % sizes.feature_entities:
+        raise ValueError(
+            f"{sizes.feature_rows} feature rows are no whole number of snapshots of {sizes.feature_entities} users."
+        )
+    connection.execute(SETUP)
+    connection.execute("truncate bench.feature_rows, bench.labels")
+    connection.execute(
+        FEATURE_ROWS,
+        {
+            "entities": sizes.feature_entities,
+            "snapshots": sizes.feature_rows // sizes.feature_entities,
+            "anchor": ANCHOR,
+            "warm_up": WARM_UP_DAYS,
+            "days_left": DAYS - WARM_UP_DAYS,
+        },
+    )
     _pairs(connection, LABELS, sizes.labels, sizes.feature_entities, stream=30, step_seconds=60)
-    for table in ("raw.session_events", "raw.bench_labels", "bench.feature_rows", "bench.labels"):
-        connection.execute(f"analyze {table}")
+    connection.execute("analyze bench.feature_rows")
+    connection.execute("analyze bench.labels")
 
 
 def _pairs(

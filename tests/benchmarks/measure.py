@@ -113,3 +113,17 @@ def process(command: Sequence[str], *, also: Sequence[int] = (), env: dict[str, 
 def median(seconds: Iterable[float]) -> float:
     """The middle of the repeats."""
     return statistics.median(seconds)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a reader: three digits that count, hours when they are many."""
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:,.1f} h"
+    if seconds >= 100:
+        return f"{seconds:,.0f} s"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+def size(number: int | None) -> str:
+    """Bytes for a reader."""
+    return "" if number is None else f"{number / 2**20:,.0f} MiB"

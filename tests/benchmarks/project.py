@@ -9,11 +9,12 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from features import settings, warehouse
 from features.contract import FeatureView, read_contract
@@ -109,15 +110,23 @@ def forget_features() -> None:
         connection.execute("checkpoint")
 
 
+def current_version(connection: warehouse.Connection) -> str:
+    """The feature_version that dbt built last."""
+    return str(_last_built(connection)["feature_version"])
+
+
 def definition() -> str:
     """The feature view's compiled SQL as dbt recorded it, without a spine."""
     with warehouse.connect() as connection:
-        row = connection.execute(
-            "select definition from features.feature_versions where feature_view = %s order by last_built_at desc",
-            [VIEW],
-        ).fetchone()
+        return str(_last_built(connection)["definition"])
+
+
+def _last_built(connection: warehouse.Connection) -> dict[str, Any]:
+    row = connection.execute(
+        "select * from features.feature_versions where feature_view = %s order by last_built_at desc limit 1", [VIEW]
+    ).fetchone()
     assert row is not None, "dbt has not built the view"
-    return str(row["definition"])
+    return row
 
 
 def build_repeatedly(project: Project, repeats: int) -> list[DbtRun]:
@@ -163,8 +172,3 @@ def vacuum(*tables: str) -> None:
         for table in tables or ("",):
             connection.execute(f"vacuum (analyze) {table}")
         connection.execute("checkpoint")
-
-
-def as_csv_query(columns: Sequence[str], before: datetime) -> str:
-    """The feature table's rows of earlier instants, without the serving snapshot at `before`."""
-    return f"select {', '.join(columns)} from features.{VIEW} where as_of < '{before.isoformat()}'"

@@ -5,8 +5,20 @@ from pathlib import Path
 import pytest
 
 from features import warehouse
-from tests.benchmarks import answers, data, latest_row, measure, python_loop, report
-from tests.benchmarks.contest import Bench, Outcome, Sizes, Task
+from tests.benchmarks import (
+    answers,
+    data,
+    growth,
+    latest_row,
+    ledger_join,
+    measure,
+    python_loop,
+    report,
+    serving,
+    skewless,
+)
+from tests.benchmarks import project as dbt
+from tests.benchmarks.contest import Bench, Curve, Outcome, Sizes, Table, Task
 
 SIZES = Sizes(events=3_000, entities=40, spine=300, feature_rows=400, feature_entities=20, labels=100)
 FINGERPRINTS = """
@@ -69,6 +81,24 @@ def test_the_loops_agree_with_naive_sql(bench: Bench) -> None:
         assert answers.require_equal(answers.read(outcome.answer), right, outcome.name) > 0
 
 
+def test_our_models_agree_with_naive_sql(bench: Bench) -> None:
+    with warehouse.connect() as connection:
+        right = answers.naive(connection, SIZES.spine)
+    model, statement = skewless.run(bench)
+    for outcome in (model, statement):
+        assert outcome.answer is not None
+        found = answers.read(outcome.answer)
+        assert len(found) == answers.require_equal(right, found, outcome.name) == SIZES.spine
+    assert model.seconds[0] > 0
+
+
+def test_the_ledger_finds_the_latest_row(bench: Bench) -> None:
+    outcomes = latest_row.judged([*ledger_join.run(bench), *latest_row.run(bench)])
+    compared = int(outcomes[0].check.split()[-2])
+    assert outcomes[0].check == f"equals plain SQL on {compared} rows"
+    assert 0.8 * SIZES.labels < compared < SIZES.labels  # some labels come before the first snapshot
+
+
 def test_a_wrong_and_a_missing_row_are_found(bench: Bench) -> None:
     with warehouse.connect() as connection:
         right = answers.naive(connection, 10)
@@ -96,6 +126,38 @@ def test_too_many_pairs_are_refused(empty_warehouse: str) -> None:
         data.generate(connection, impossible)
 
 
+def test_half_a_snapshot_is_refused(empty_warehouse: str) -> None:
+    halved = Sizes(events=1, entities=1, spine=1, feature_rows=30, feature_entities=20, labels=1)
+    with warehouse.connect() as connection, pytest.raises(ValueError, match="no whole number of snapshots of 20 users"):
+        data.generate_lookups(connection, halved)
+
+
+def test_features_are_added_to_model_and_contract(tmp_path: Path) -> None:
+    project = dbt.copy(tmp_path / "project", server_pid=0)
+    growth.add_features(project, 15)
+    folder = tmp_path / "project" / "models" / "features"
+    model, described = ((folder / f"user_session_features.{end}").read_text() for end in ("sql", "yml"))
+    names = [line.split(" as ")[1].rstrip(",") for line in model.splitlines() if "sessions_last_" in line]
+    assert len(names) == len(set(names)) == 17
+    assert [f"name: {name}\n" in described for name in names] == [True] * 17
+
+
+def test_exponents_are_slopes() -> None:
+    curve = Curve("rows", (10, 20, 40), ((1.0, 9.0, 1.0), (2.0,), (8.0,)))
+    assert curve.steps == [1.0, 2.0]
+    assert curve.exponent == 1.5
+    assert growth.table([curve]).rows == [("rows", "10, 20, 40", "1.00 s, 2.00 s, 8.00 s", "1.50", "1.00, 2.00")]
+
+
+def test_readers_find_every_user(empty_warehouse: str) -> None:
+    with warehouse.connect() as connection:
+        connection.execute(
+            "create view serving.user_features as select 'u' || n as user_id from generate_series(1, 9) as n"
+        )
+    (row,) = serving.point_reads(readers=2, reads=20).rows
+    assert [cell.endswith(" ms") for cell in row] == [True, True, True, False]
+
+
 def test_memory_and_time_of_a_process_are_measured() -> None:
     import sys
 
@@ -110,8 +172,13 @@ def test_the_report_shows_medians_and_ratios(tmp_path: Path) -> None:
     task = Task(
         "Race", "From here to there.", "ours", [Outcome("ours", (1.0, 3.0, 2.0), 5), Outcome("peer", (8.0,), 5)]
     )
-    page = report.write([task], {"date": "2026-01-01"}, tmp_path).read_text()
+    table = Table("Reads", "How many.", ("p50", "p99"), [("1 ms", "2 ms")])
+    curves = [Curve("rows", (1, 2), ((1.0,), (2.0,)))]
+    page = report.write([task], {"date": "2026-01-01"}, tmp_path, [table], curves).read_text()
     assert report.ratios(task) == [1.0, 4.0]
     assert "| ours | 2 s | 1 s, 3 s, 2 s | 1.00 |" in page
     assert "| peer | 8 s | 8 s | 4.00 |" in page
-    assert {file.name for file in tmp_path.iterdir()} == {f"bench_features.{end}" for end in ("md", "png", "json")}
+    assert "| p50 | p99 |\n|---|---|\n| 1 ms | 2 ms |" in page
+    assert str(tmp_path) not in page
+    ends = (".md", ".json", ".png", "_growth.png")
+    assert {file.name for file in tmp_path.iterdir()} == {f"bench_features{end}" for end in ends}

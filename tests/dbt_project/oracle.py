@@ -84,6 +84,18 @@ def sample_events(database: str) -> list[Event]:
     return valid(raw_events(database))
 
 
+def copy_raw(source: str, target: str, where: str = "true") -> None:
+    """Delivers one database's events to another, as they are."""
+    columns = "event_id, user_id, event_type, started_at, duration_seconds, ingested_at, is_deleted, loaded_at"
+    with warehouse.connect(source) as giving, warehouse.connect(target) as taking:
+        query = f"copy (select {columns} from raw.session_events where {where}) to stdout"
+        into = taking.cursor().copy(f"copy raw.session_events ({columns}) from stdin")
+        with giving.cursor().copy(query) as copy, into as delivery:
+            for block in copy:
+                delivery.write(block)
+    write(target, "analyze raw.session_events")
+
+
 @contextmanager
 def copy_of(database: str, name: str) -> Iterator[str]:
     """A database like `database`, to change at will."""

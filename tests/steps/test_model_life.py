@@ -81,21 +81,6 @@ def test_the_champion_remembers_what_it_was_trained_on(champion: tracking.Versio
     assert champion.extract_id == training_extract(churn, AS_OF).extract_id
 
 
-def test_the_same_instant_gives_the_same_extract_and_another_gives_another(churn: Model) -> None:
-    first, again, earlier = (training_extract(churn, at) for at in (AS_OF, AS_OF, AS_OF - timedelta(days=20)))
-    assert first.extract_id == again.extract_id != earlier.extract_id
-    assert first.rows.equals(again.rows)
-    assert len(earlier.rows) < len(first.rows)
-    assert earlier.rows["label_at"].max() + timedelta(days=15) <= AS_OF - timedelta(days=20)
-
-
-def test_before_any_label_has_matured_there_is_nothing_to_train_on(churn: Model) -> None:
-    with pytest.raises(
-        SkewlessError, match="No label of churn had matured by 2013-01-10: there is nothing to train on"
-    ):
-        training_extract(churn, datetime(2013, 1, 10, tzinfo=UTC))
-
-
 def test_a_champion_has_a_baseline_of_the_rows_it_was_fitted_on(champion: tracking.Version, churn: Model) -> None:
     baseline = one("select * from monitoring.model_baselines where model_name = 'churn'")
     assert (baseline["model_version"], baseline["feature_version"]) == (champion.number, champion.feature_version)

@@ -1,4 +1,4 @@
-"""Readers while something is published, rolled back or rebuilt: one complete snapshot at any moment, and never an error."""
+"""Readers see one complete snapshot at any moment and never an error, whatever is published, rolled back or rebuilt."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +16,11 @@ from tests.dbt_project.oracle import HOUR, read
 from tests.steps.small import LATER, execute, hours, load, run_dbt, session
 
 READ = """
-select count(*) as n, count(distinct as_of) as instants, min(as_of) as as_of, count(distinct published_at) as publications
+select
+    count(*) as n,
+    count(distinct as_of) as instants,
+    min(as_of) as as_of,
+    count(distinct published_at) as publications
 from serving.user_features
 """
 Seen = list[tuple[int, int, datetime, int]]

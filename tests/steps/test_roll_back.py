@@ -126,7 +126,7 @@ def test_an_instant_at_which_nothing_was_published_has_no_views(contract: Contra
 
 
 def test_an_unknown_view_is_refused_with_those_there_are(contract: Contract) -> None:
-    with pytest.raises(SkewlessError, match="There is no feature view 'users'; dbt declares .*user_session_features"):
+    with pytest.raises(SkewlessError, match=r"There is no feature view 'users'; dbt declares .*user_session_features"):
         views_published_at(contract, EARLIER, "users")
 
 
