@@ -19,8 +19,7 @@ from features.steps.publish import publish
 from features.steps.retain import thin
 from tests.conftest import AS_OF
 from tests.dbt_project.oracle import DAY, Event, copy_of
-from tests.dbt_project.test_structure import copy_of_project
-from tests.steps.small import execute, load, rows, run_dbt, session, use
+from tests.steps.small import execute, load, rows, run_dbt, session, use, with_another_definition
 
 JULY = datetime.fromisoformat(AS_OF).replace(tzinfo=UTC)
 AUGUST = datetime(2013, 8, 6, tzinfo=UTC)
@@ -185,10 +184,7 @@ def test_it_is_reproduced_after_the_definition_changed(
     original: TrainingExtract, assert_reproduced: Callable[[], None], churn: Model, tmp_path: Path
 ) -> None:
     """Also without its rows: the installed function is the new definition, and the old one is kept as text."""
-    project = copy_of_project(tmp_path)
-    definition = project / "models/features/user_session_features.sql"
-    definition.write_text(definition.read_text().replace("in_last(days=7)", "in_last(days=2)"))
-    run_dbt(JULY, *COMPUTED, project=project)
+    run_dbt(JULY, *COMPUTED, project=with_another_definition(tmp_path))
     changed = training_extract(churn, JULY)
     assert changed.feature_version != original.feature_version
     assert changed.extract_id != original.extract_id

@@ -58,8 +58,10 @@ def _process() -> psutil.Process | None:
     try:
         pid = int((settings.EMBEDDED_POSTGRES / "postmaster.pid").read_text().splitlines()[0])
         process = psutil.Process(pid)
-        # After a crash the file stays, and its number may belong to somebody else by now.
-        return process if process.name() == "postgres" else None
+        # After a crash the file stays. Its number may belong to somebody else by now, or to nobody: where no init process
+        # buries the dead, as in many containers, a killed server stays in the process table.
+        is_alive = process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
+        return process if is_alive else None
     except (FileNotFoundError, psutil.NoSuchProcess):
         return None
 

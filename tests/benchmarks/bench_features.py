@@ -226,7 +226,7 @@ def facts(bench: Bench, date: str, load: float) -> dict[str, str]:
     return {
         "date": date,
         "machine": f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}",
-        "load average at the start": f"{load:.1f}",
+        "load average": f"{load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end",
         "Python": platform.python_version(),
         "PostgreSQL": ", ".join([server, *shown]),
         "events": f"{size.events:,} of {size.entities:,} users over a year, 5 % of them up to 3 days late",

@@ -66,7 +66,8 @@ def markdown(
         lines += [f"![Seconds by size, both logarithmic]({NAME}_growth.png)", ""]
     for table in tables:
         lines += [f"## {table.title}", "", table.text, "", *rows((table.header, *table.rows)), ""]
-    lines += ["Versions:", "", *versions(tasks), ""]
+    if tasks:
+        lines += ["Versions:", "", *versions(tasks), ""]
     return "\n".join(lines)
 
 

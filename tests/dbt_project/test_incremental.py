@@ -35,7 +35,7 @@ TABLES = (
     "training.churn_training_set",
 )
 # Enough that a build takes a while, few enough for several builds.
-SOME = "abs(hashtext(user_id)) % 5 = 0"
+SOME = "mod(abs(hashtext(user_id)), 5) = 0"
 
 
 def contents(database: str) -> dict[str, object]:
@@ -127,7 +127,7 @@ def test_two_runs_of_one_partition_at_once_are_one(undisturbed: str) -> None:
 
 def test_runs_out_of_order_and_far_apart_give_what_each_would_alone(undisturbed: str) -> None:
     """Nothing remembers how far it got: an early partition after a late one is complete all the same."""
-    instants = ["2014-01-05T00:00:00", "2013-02-01T00:00:00", "2013-07-02T01:00:00"]
+    instants = ["2014-01-05T00:00:00", "2013-02-01T00:00:00"]
     with copy_of(undisturbed, "skewless_order") as one, copy_of(undisturbed, "skewless_reverse") as other:
         for as_of in instants:
             dbt(["run"], one, as_of=as_of)
@@ -176,13 +176,26 @@ def test_a_killed_build_leaves_nothing_half_done(undisturbed: str, sample_databa
 def doomed_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A PostgreSQL of its own, to be killed. Its path has to be short."""
     with tempfile.TemporaryDirectory(prefix="skewless-") as name:
-        folder = Path(name) / "pg"
+        folder = Path(name) / "postgres"
         monkeypatch.setattr(settings, "RUN_DIR", Path(name))
         monkeypatch.setattr(settings, "EMBEDDED_POSTGRES", folder)
         monkeypatch.setenv("PGHOST", str(folder))
-        postgres.start()
+        monkeypatch.setenv("SKEWLESS_RUN_DIR", name)
+        start_server()
         yield folder
         postgres.stop()
+
+
+def start_server() -> None:
+    """As a person does, who finds it dead: in a process that knows nothing of the one before."""
+    skewless = Path(sys.executable).with_name("skewless")
+    subprocess.run([skewless, "start-warehouse"], check=True, capture_output=True)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def kill_server(folder: Path) -> None:
@@ -190,7 +203,10 @@ def kill_server(folder: Path) -> None:
     postmaster = psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0]))
     children = postmaster.children(recursive=True)
     postmaster.kill()
-    psutil.wait_procs([postmaster, *children], timeout=30)
+    deadline = time.monotonic() + 30
+    while any(is_alive(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_killed_server_loses_nothing_that_was_published(
@@ -211,7 +227,7 @@ def test_a_killed_server_loses_nothing_that_was_published(
         time.sleep(random.Random(seed).uniform(0, 1.0))
         kill_server(doomed_server)
         process.wait(60)
-        postgres.start()
+        start_server()
         assert read(database, "table serving.user_features order by 1") == served
         assert leftovers(database) == []
     dbt(["run"], database, as_of=AS_OF)

@@ -21,7 +21,7 @@ AT = dt.datetime.fromisoformat(AS_OF).replace(tzinfo=dt.UTC)
 # `turn` deals the rows of the future into four hands by the hash of their id.
 MANGLE = """
 with future as (
-    select *, abs(hashtext(event_id)) % 4 as turn from raw.session_events where ingested_at > timestamptz '{as_of}'
+    select *, mod(abs(hashtext(event_id)), 4) as turn from raw.session_events where ingested_at > timestamptz '{as_of}'
 ),
 
 deleted as (
@@ -58,7 +58,7 @@ AFTERTHOUGHTS = """
 insert into raw.session_events (event_id, user_id, event_type, started_at, duration_seconds, ingested_at, is_deleted)
 select
     event_id, 'somebody else', 'somewhere else', started_at - interval '3 days', 99999,
-    timestamptz '{as_of}' + interval '1 microsecond', abs(hashtext(event_id)) % 2 = 0
+    timestamptz '{as_of}' + interval '1 microsecond', mod(abs(hashtext(event_id)), 2) = 0
 from raw.session_events
 where ingested_at <= timestamptz '{as_of}'
 """

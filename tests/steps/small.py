@@ -11,6 +11,7 @@ from features import settings, warehouse
 from features.contract import FeatureView
 from features.local import environment
 from tests.dbt_project.oracle import FEATURES, HOUR, Event, insert, read
+from tests.dbt_project.test_structure import copy_of_project
 
 EARLIER = datetime(2013, 7, 1, tzinfo=UTC)
 LATER = datetime(2013, 7, 2, tzinfo=UTC)
@@ -55,6 +56,15 @@ def run_dbt(as_of: datetime, *models: str, project: Path = settings.DBT_PROJECT)
         patch.setenv("SKEWLESS_AS_OF", as_of.isoformat())
         done = dbtRunner().invoke([*command, *(["--select", *models] if models else [])])
     assert done.success, done.exception or [(result.node.name, result.message) for result in done.result]
+
+
+def with_another_definition(parent: Path) -> Path:
+    """A copy of the dbt project in which a week of user_session_features has two days."""
+    project = copy_of_project(parent)
+    model = project / "models/features/user_session_features.sql"
+    assert "in_last(days=7)" in model.read_text()
+    model.write_text(model.read_text().replace("in_last(days=7)", "in_last(days=2)"))
+    return project
 
 
 def load(*events: Event) -> None:

@@ -13,7 +13,6 @@ from features.contract import Contract, FeatureView
 from features.parity import ENTITIES, Cause
 from features.steps.publish import GateClosed, publish
 from tests.dbt_project.oracle import DAY, HOUR, Event
-from tests.dbt_project.test_structure import copy_of_project
 from tests.steps.small import (
     EARLIER,
     LATER,
@@ -30,10 +29,11 @@ from tests.steps.small import (
     session,
     skews,
     stored,
+    with_another_definition,
 )
 
 NEXT = LATER + HOUR
-VIEW_MODELS = ("stg_session_events", "user_session_features")
+VIEW_MODELS = ("stg_session_events", "user_session_features", "user_features")
 
 
 @pytest.fixture(autouse=True)
@@ -315,16 +315,8 @@ def test_after_skew_was_accepted_the_next_publication_passes_by_itself(view: Fea
     assert ledger()[-1]["note"] is None
 
 
-def build_another_definition(parent: Path, as_of: datetime) -> None:
-    """dbt builds a project in which a week has two days."""
-    project = copy_of_project(parent)
-    model = project / "models/features/user_session_features.sql"
-    model.write_text(model.read_text().replace("in_last(days=7)", "in_last(days=2)"))
-    run_dbt(as_of, *VIEW_MODELS, "user_features", project=project)
-
-
 def test_a_new_definition_may_give_other_values_and_says_how_many(view: FeatureView, tmp_path: Path) -> None:
-    build_another_definition(tmp_path, LATER)
+    run_dbt(LATER, *VIEW_MODELS, project=with_another_definition(tmp_path))
     assert publish(view, LATER)["is_live"]
     old, new = ledger()
     assert old["feature_version"] != new["feature_version"] == served()[0][2]
@@ -334,15 +326,24 @@ def test_a_new_definition_may_give_other_values_and_says_how_many(view: FeatureV
 
 
 def test_a_new_definition_of_the_live_instant_replaces_it(view: FeatureView, tmp_path: Path) -> None:
-    build_another_definition(tmp_path, EARLIER)
+    run_dbt(EARLIER, *VIEW_MODELS, project=with_another_definition(tmp_path))
     assert publish(view, EARLIER)["is_live"]
     assert live() == [EARLIER]
     old, new = ledger()
     assert old["feature_version"] != new["feature_version"] == served()[0][2]
 
 
+def test_a_definition_that_returns_is_the_current_one(view: FeatureView, tmp_path: Path) -> None:
+    run_dbt(LATER, *VIEW_MODELS, project=with_another_definition(tmp_path))
+    run_dbt(LATER, *VIEW_MODELS)
+    assert publish(view, LATER)["is_live"]
+    old, new = ledger()
+    assert old["feature_version"] == new["feature_version"] == served()[0][2]
+    assert [row for row in audits() if row["mismatches"]] == []
+
+
 def test_the_new_rows_of_a_new_definition_are_judged_strictly(view: FeatureView, tmp_path: Path) -> None:
-    build_another_definition(tmp_path, LATER)
+    run_dbt(LATER, *VIEW_MODELS, project=with_another_definition(tmp_path))
     execute(
         "update features.user_session_features set session_count = 0 where as_of = %s and feature_version <> %s",
         LATER,

@@ -11,7 +11,7 @@ import pytest
 
 from features.contract import Contract, FeatureView
 from features.errors import SkewlessError
-from features.steps.publish import publish
+from features.steps.publish import GateClosed, publish
 from features.steps.roll_back import roll_back, views_published_at
 from tests.dbt_project.oracle import DAY, HOUR
 from tests.steps.small import EARLIER, LATER, execute, fill, ledger, live, load, rows, run_dbt, served, session
@@ -82,6 +82,14 @@ def test_rows_that_backdated_data_would_change_are_served_as_they_were(view: Fea
     run_dbt(LATER, "stg_session_events", "user_session_features")
     roll_back(view, LATER)
     assert served() == at_later
+
+
+def test_after_a_rollback_the_gate_still_tells_backdated_data_from_changed_logic(view: FeatureView) -> None:
+    load(session("u03", EARLIER - 40 * DAY, known_at=EARLIER - 39 * DAY))
+    run_dbt(LATER + HOUR, "stg_session_events", "user_session_features")
+    roll_back(view, EARLIER)
+    with pytest.raises(GateClosed, match=r"2013-07-01 00:00Z session_count differs in 1 of 12 rows \(backdated data;"):
+        publish(view, LATER + HOUR)
 
 
 def test_an_instant_that_was_never_published_is_refused_with_those_that_were(view: FeatureView) -> None:

@@ -54,12 +54,17 @@
                 ~ model.columns[column.name].data_type) -%}
         {%- elif present[column.name] != column.dtype -%}
             {{ exceptions.raise_compiler_error(
-                this.identifier ~ "." ~ column.name ~ " holds " ~ present[column.name] ~ ", and its YAML says "
-                ~ column.dtype ~ ". Rows that were served stay as they are: give the feature another name, or make a "
+                this.identifier ~ "." ~ column.name ~ " holds " ~ stored_type(column.name) ~ ", and its YAML says "
+                ~ model.columns[column.name].data_type ~ ". Rows that were served stay as they are: give the feature another name, or make a "
                 ~ "dbt model version of the view.") }}
         {%- endif -%}
     {%- endfor -%}
 {% endmacro %}
+
+
+{% macro stored_type(name) -%}
+    {%- for column in adapter.get_columns_in_relation(this) if column.name == name -%}{{ column.data_type }}{%- endfor -%}
+{%- endmacro %}
 
 
 {#- Batches of a thousand (entity, as_of) pairs in key order, so that a batch reads neighbouring index pages. -#}
