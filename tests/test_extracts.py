@@ -190,6 +190,8 @@ def test_it_is_reproduced_after_the_definition_changed(
     assert changed.extract_id != original.extract_id
     assert not changed.rows["sessions_last_7_days"].equals(original.rows["sessions_last_7_days"])
     assert_reproduced()
+    execute("delete from features.user_session_features where feature_version = %s", original.feature_version)
+    assert_reproduced()
     execute("delete from features.user_session_features")
     assert_reproduced()
     assert reproduce(changed.extract_id).rows.equals(changed.rows)

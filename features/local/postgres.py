@@ -58,8 +58,8 @@ def _process() -> psutil.Process | None:
     try:
         pid = int((settings.EMBEDDED_POSTGRES / "postmaster.pid").read_text().splitlines()[0])
         process = psutil.Process(pid)
-        # After a crash the file stays. Its number may belong to somebody else by now, or to nobody: where no init process
-        # buries the dead, as in many containers, a killed server stays in the process table.
+        # After a crash the file stays. Its number may belong to somebody else by now; or, where no init process buries
+        # the dead, as in many containers, still to the killed server.
         is_alive = process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
         return process if is_alive else None
     except (FileNotFoundError, psutil.NoSuchProcess):
