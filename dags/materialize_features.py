@@ -25,10 +25,10 @@ Afterwards old snapshots are thinned out as each view's `retention` says.
 * a `dbt` task: the log names the model or test. `fresh_at_as_of` means the source stopped delivering. The last
   published snapshot stays live until this is mended.
 * `publish_*`: "is not published": the parity gate is closed, and the last good snapshot stays live. The log names the
-  features, a few entities and the cause. *Backdated data*: events that claim to have been known at as_of were loaded
-  after it was published; their `ingested_at` is wrong, or a backfill came in under old dates. *Changed logic*: rows, a
-  function or a view were changed by hand. Mend it and clear the task. If the difference is meant, trigger the partition
-  again with `accept_skew` saying why; that is kept with the audit.
+  features, a few entities and the cause. *Changed logic*: rows, a function or a view were changed by hand; restore them
+  and clear the task. *Backdated data*: events that claim to have been known at as_of were loaded after its rows had
+  been computed. They cannot be unknown again: correct the `ingested_at` that their loader writes, and trigger the
+  partition again with `accept_skew` saying why it may be published; that is kept with the audit.
 * `publish_*`: "has no row": clear the dbt tasks.
 * `thin_snapshots`: nothing is lost; the next run tries again.
 

@@ -46,7 +46,10 @@ def rollback_features() -> None:
         from features.partition import parse_as_of
         from features.steps import roll_back as step
 
-        return step.roll_back(CONTRACT.feature_view(params["view"]), parse_as_of(params["as_of"]), params["because"])
+        (facts,) = step.roll_back(
+            [CONTRACT.feature_view(params["view"])], parse_as_of(params["as_of"]), params["because"]
+        )
+        return facts
 
     roll_back()
 

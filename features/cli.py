@@ -136,9 +136,9 @@ def rollback(as_of: str, view: str | None, because: str | None) -> None:
     from features.steps.roll_back import roll_back, views_published_at
 
     instant = parse_as_of(as_of)
-    for found in views_published_at(read_contract(settings.MANIFEST), instant, view):
-        facts = roll_back(found, instant, because)
-        click.echo(f"{found.name}: {facts['row_count']:,} rows of {facts['as_of']} are live again.")
+    views = views_published_at(read_contract(settings.MANIFEST), instant, view)
+    for facts in roll_back(views, instant, because):
+        click.echo(f"{facts['view']}: {facts['row_count']:,} rows of {facts['as_of']} are live again.")
     click.echo("This holds until the next publication: pause materialize_features while you mend what was wrong.")
 
 

@@ -366,6 +366,14 @@ def _model(exposure: dict[str, Any], views: dict[str, FeatureView], nodes: dict[
         if name not in nodes:
             raise SkewlessError(f"{where}: config.meta.{key}: there is no dbt model {name!r}.")
     label = _checked(LabelMeta, nodes[meta.labels]["config"]["meta"], _where(nodes[meta.labels]))
+    matures_after = label.horizon_days + label.grace_days
+    kept = views[meta.feature_view].retention.every_hour_for_days
+    if kept <= matures_after:
+        raise SkewlessError(
+            f"{where}: its labels mature after {matures_after} days, and {meta.feature_view} keeps every snapshot for "
+            f"{kept}: the row that served a label would be thinned out before the label trains. Set "
+            f"config.meta.retention.every_hour_for_days of {meta.feature_view} to {matures_after + 1} or more."
+        )
     return Model(
         name=exposure["name"],
         description=exposure["description"],

@@ -16,14 +16,17 @@ from features.errors import SkewlessError
 
 
 @dataclass(frozen=True)
-class Definition:
-    """A definition of a feature view that dbt has built.
+class Snapshot:
+    """The stored rows of one as_of and definition.
 
     Attributes:
-        events_loaded_through: when the newest event had been loaded that its last build could see.
+        events_loaded_through: when the newest event had been loaded that their computation could see; None when dbt
+            never built this as_of by itself, but its rows came in as labels' rows.
     """
 
+    as_of: datetime
     feature_version: str
+    row_count: int
     events_loaded_through: datetime | None
 
 
@@ -47,27 +50,33 @@ def one_writer_at_a_time(connection: warehouse.Connection, view: FeatureView) ->
     connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"publish {view.name}"])
 
 
-def current_definition(connection: warehouse.Connection, view: FeatureView) -> Definition:
+def current_version(connection: warehouse.Connection, view: FeatureView) -> str:
     """The definition that dbt built last.
 
     Raises:
         SkewlessError: when dbt has never built the view.
     """
     row = connection.execute(
-        "select feature_version, events_loaded_through from features.feature_versions where feature_view = %s"
+        "select feature_version from features.feature_versions where feature_view = %s"
         " order by last_built_at desc limit 1",
         [view.name],
     ).fetchone()
     if row is None:
         raise SkewlessError(f"dbt has not built {view.name} yet: run materialize_features, or `dbt build`.")
-    return Definition(**row)
+    return str(row["feature_version"])
 
 
-def count_rows(connection: warehouse.Connection, view: FeatureView, as_of: datetime, version: str) -> int:
-    """The view's rows of one as_of and definition."""
-    query = sql.SQL("select count(*) as n from {} where as_of = %s and feature_version = %s")
-    row = connection.execute(query.format(sql.Identifier(*view.relation)), [as_of, version]).fetchone()
-    return int(row["n"]) if row else 0
+def snapshot(connection: warehouse.Connection, view: FeatureView, as_of: datetime, version: str) -> Snapshot:
+    """What is stored of an as_of, by one definition; it may have no row."""
+    count = sql.SQL("select count(*) as n from {} where as_of = %s and feature_version = %s")
+    row = connection.execute(count.format(sql.Identifier(*view.relation)), [as_of, version]).fetchone()
+    assert row is not None
+    build = connection.execute(
+        "select events_loaded_through from features.builds"
+        " where feature_view = %s and feature_version = %s and as_of = %s",
+        [view.name, version, as_of],
+    ).fetchone()
+    return Snapshot(as_of, version, int(row["n"]), build["events_loaded_through"] if build else None)
 
 
 def live(connection: warehouse.Connection, view: FeatureView) -> Publication | None:
@@ -90,31 +99,29 @@ def published_instants(connection: warehouse.Connection, view: FeatureView) -> l
     return [row["as_of"] for row in rows]
 
 
-def replace_live(
-    connection: warehouse.Connection,
-    view: FeatureView,
-    as_of: datetime,
-    definition: Definition,
-    row_count: int,
-    note: str | None = None,
-) -> Publication:
-    """Makes an as_of the live one in this transaction's eyes; `go_live`, just before it commits, says since when."""
+def replace_live(connection: warehouse.Connection, view: FeatureView, snapshot: Snapshot) -> Publication:
+    """Makes a snapshot the live one in this transaction's eyes; `go_live`, just before it commits, says since when."""
     connection.execute(
         "update serving.publications set retired_at = clock_timestamp() where feature_view = %s and retired_at is null",
         [view.name],
     )
     row = connection.execute(
-        "insert into serving.publications"
-        " (feature_view, as_of, feature_version, row_count, events_loaded_through, note)"
-        " values (%s, %s, %s, %s, %s, %s) returning *",
-        [view.name, as_of, definition.feature_version, row_count, definition.events_loaded_through, note],
+        "insert into serving.publications (feature_view, as_of, feature_version, row_count, events_loaded_through)"
+        " values (%s, %s, %s, %s, %s) returning *",
+        [view.name, snapshot.as_of, snapshot.feature_version, snapshot.row_count, snapshot.events_loaded_through],
     ).fetchone()
     assert row is not None
     return _publication(row)
 
 
-def go_live(connection: warehouse.Connection, replaced: Publication | None, publication: Publication) -> None:
-    """Writes the moment at which readers see one publication instead of another; training has to know it."""
+def go_live(
+    connection: warehouse.Connection, replaced: Publication | None, publication: Publication, note: str | None = None
+) -> None:
+    """Writes the moment at which readers see one publication instead of another; training has to know it.
+
+    Args:
+        note: why it was published, when it is no ordinary publication.
+    """
     connection.execute(
         """
         with moment as (
@@ -127,11 +134,11 @@ def go_live(connection: warehouse.Connection, replaced: Publication | None, publ
             where publication_id = %s
         )
 
-        update serving.publications set published_at = live_since
+        update serving.publications set published_at = live_since, note = %s
         from moment
         where publication_id = %s
         """,
-        [replaced.publication_id if replaced else None, publication.publication_id],
+        [replaced.publication_id if replaced else None, note, publication.publication_id],
     )
 
 
@@ -148,6 +155,6 @@ def _publication(row: dict[str, Any]) -> Publication:
         as_of=row["as_of"],
         feature_version=row["feature_version"],
         row_count=row["row_count"],
-        # A publication of before this was recorded: nothing that was loaded since was seen.
+        # Nothing that was loaded after it was published can have been seen.
         events_loaded_through=row["events_loaded_through"] or row["published_at"],
     )

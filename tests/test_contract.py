@@ -77,7 +77,7 @@ def test_a_feature_view_names_its_table_its_entity_and_who_reads_it(manifest: Pa
     assert view.events == ("staging", "stg_session_events")
     assert view.serving == ("serving", "user_features")
     assert view.training_sets == (("training", "churn_training_set"),)
-    assert (view.audited_share, view.retention) == (1, Retention())
+    assert (view.audited_share, view.retention) == (1, Retention(every_hour_for_days=16))
 
 
 def test_every_feature_view_is_declared(manifest: Path) -> None:
@@ -117,6 +117,10 @@ VIEW_MISTAKES = {
     "an unknown retention": (
         lambda node: node["config"]["meta"].update(retention={"days": 3}),
         "config.meta.retention.days",
+    ),
+    "snapshots that go before their labels mature": (
+        lambda node: node["config"]["meta"].update(retention={"every_hour_for_days": 15}),
+        "its labels mature after 15 days, and user_session_features keeps every snapshot for 15",
     ),
     "no events": (lambda node: node["depends_on"].update(nodes=[]), "it reads 0 staging models"),
     "another entity than the model's": (

@@ -59,8 +59,8 @@ def test_every_published_row_is_recomputed_and_no_cell_differs(contract: Contrac
 def audited(view: FeatureView, at: datetime) -> Audit:
     """An audit of the stored rows at an instant, published or not."""
     with warehouse.connect() as connection:
-        definition = ledger.current_definition(connection, view)
-        version, loaded_through = definition.feature_version, definition.events_loaded_through
+        version = ledger.current_version(connection, view)
+        loaded_through = ledger.snapshot(connection, view, at, version).events_loaded_through
         assert loaded_through is not None
         unserved = view.model_copy(update={"serving": None})
         return audit(connection, unserved, Publication(0, at, version, 1, loaded_through), version)

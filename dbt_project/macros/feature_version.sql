@@ -69,17 +69,21 @@
 {% endmacro %}
 
 
-{#- Keeps the history of definitions, newest `last_built_at` being the current one, and how far the events were loaded
-    when it was built last; publishing reads it. -#}
-{% macro record_feature_version(definition, events) %}
-    insert into features.feature_versions (feature_view, feature_version, definition, events_loaded_through)
-    values (
-        '{{ this.identifier }}',
-        '{{ feature_version(this.identifier) }}',
-        $definition${{ definition }}$definition$,
-        (select max(loaded_at) from {{ events }})
-    )
-    on conflict (feature_view, feature_version) do update set
-        last_built_at = now(),
-        events_loaded_through = excluded.events_loaded_through
+{#- Keeps the history of definitions, newest `last_built_at` being the current one. -#}
+{% macro record_feature_version(definition) %}
+    insert into features.feature_versions (feature_view, feature_version, definition)
+    values ('{{ this.identifier }}', '{{ feature_version(this.identifier) }}', $definition${{ definition }}$definition$)
+    on conflict (feature_view, feature_version) do update set last_built_at = now()
+{% endmacro %}
+
+
+{#- Keeps when this as_of was first computed, and how far the events had been loaded: later ones that claim to have been
+    known then are backdated. -#}
+{% macro record_build(events) %}
+    insert into features.builds (feature_view, feature_version, as_of, events_loaded_through)
+    select '{{ this.identifier }}', '{{ feature_version(this.identifier) }}', run.as_of, loaded.through
+    from (select {{ as_of() }} as as_of) as run
+    cross join (select max(loaded_at) as through from {{ events }}) as loaded
+    where run.as_of is not null
+    on conflict do nothing
 {% endmacro %}

@@ -107,10 +107,13 @@ cross join lateral (
             model.alias ~ ": '" ~ found[0] ~ "' gives another answer each time. A feature is a function of the events "
             ~ "known at as_of; write spine.as_of for the time.") }}
     {%- endif -%}
-    {%- for days in modules.re.findall("(?i)interval\\s*'(\\d+)\\s*days?'", body) if days | int > lookback_days -%}
-        {{ exceptions.raise_compiler_error(
-            model.alias ~ ": a window of " ~ days ~ " days sees no further back than lookback_days=" ~ lookback_days
-            ~ ". Raise lookback_days or shorten the window.") }}
+    {%- for number, unit in modules.re.findall("(?i)interval\\s*'(\\d+)\\s*(day|hour)s?'", body) -%}
+        {%- set days = number | int / (24 if unit | lower == 'hour' else 1) -%}
+        {%- if days > lookback_days -%}
+            {{ exceptions.raise_compiler_error(
+                model.alias ~ ": a window of " ~ days | int ~ " days sees no further back than lookback_days="
+                ~ lookback_days ~ ". Raise lookback_days or shorten the window.") }}
+        {%- endif -%}
     {%- endfor -%}
 {%- endmacro %}
 

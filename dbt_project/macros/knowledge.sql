@@ -6,7 +6,7 @@
 {% macro rules_of_knowledge(lookback_days) %}
     {{ return([
         {
-            'holds': "known.started_at > spine.as_of - interval '" ~ lookback_days ~ " days'",
+            'holds': "known.started_at > spine.as_of - " ~ whole_days(lookback_days),
             'reason': 'outside the lookback of ' ~ lookback_days ~ ' days',
         },
         {
@@ -25,9 +25,16 @@
 {% endmacro %}
 
 
+{#- Days of 24 hours. PostgreSQL adds days by the calendar, which costs more than all else that is done with an event;
+    hours it only adds. -#}
+{% macro whole_days(days) -%}
+    interval '{{ days * 24 }} hours'
+{%- endmacro %}
+
+
 {#- The part of the lookback that a feature counts, for `filter (where ...)`. -#}
 {% macro in_last(days) -%}
-    known.started_at > spine.as_of - interval '{{ days }} days'
+    known.started_at > spine.as_of - {{ whole_days(days) }}
 {%- endmacro %}
 
 

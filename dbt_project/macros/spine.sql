@@ -6,26 +6,38 @@
 {% macro missing_spine_rows(events, entity, labels) -%}
     select {{ qualified('wanted', entity) }}, wanted.as_of
     from (
-        select {{ qualified('known', entity) }}, {{ as_of() }} as as_of
-        from ({{ known_entities(events, entity, as_of()) }}) as known
+        select {{ qualified('known', entity) }}, known.as_of
+        from (
+            select {{ entity | join(', ') }}, {{ as_of() }} as as_of
+            from ({{ known_entities(events, entity, as_of()) }}) as entities
+        ) as known
+        {#- `offset 0`: one index probe for each entity. Who is known is guessed too low for a join. #}
+        {{ where_missing('where', 'known', entity, 'offset 0') }}
         {%- for table in labels %}
         union
         select {{ qualified('labelled', entity) }}, labelled.as_of
         from ({{ labels_as_served(table, model.alias) }}) as labelled
         where labelled.as_of <= {{ as_of() }}
+        {{ where_missing('and', 'labelled', entity) }}
         {%- endfor %}
     ) as wanted
-    {%- if load_relation(this) is not none %}
-    where not exists (
+    order by {{ qualified('wanted', entity) }}, wanted.as_of
+{%- endmacro %}
+
+
+{#- The condition that a row of `wanted` is not in the table yet; nothing while there is no table. -#}
+{% macro where_missing(conjunction, wanted, entity, fence='') -%}
+    {%- if load_relation(this) is not none -%}
+    {{ conjunction }} not exists (
         select 1
         from {{ this }} as present
         where
-            {{ same_key('present', 'wanted', entity) }}
-            and present.as_of = wanted.as_of
+            {{ same_key('present', wanted, entity) }}
+            and present.as_of = {{ wanted }}.as_of
             and present.feature_version = '{{ feature_version(model.alias) }}'
+        {{ fence }}
     )
-    {%- endif %}
-    order by {{ qualified('wanted', entity) }}, wanted.as_of
+    {%- endif -%}
 {%- endmacro %}
 
 
@@ -92,6 +104,7 @@
                 date_trunc('hour', instants.label_at, 'UTC')
             ) as as_of
         from (select distinct label_at from {{ labels }}) as instants
+        offset 0 -- without it PostgreSQL asks the ledger for each label instead of each instant
     ) as served
         on labels.label_at = served.label_at
 {%- endmacro %}

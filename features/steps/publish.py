@@ -51,15 +51,14 @@ def _publish(
     connection: warehouse.Connection, view: FeatureView, as_of: datetime, accept_skew: str | None, audits: list[Audit]
 ) -> dict[str, Any]:
     ledger.one_writer_at_a_time(connection, view)
-    definition = ledger.current_definition(connection, view)
-    version = definition.feature_version
-    row_count = ledger.count_rows(connection, view, as_of, version)
-    if not row_count:
+    version = ledger.current_version(connection, view)
+    snapshot = ledger.snapshot(connection, view, as_of, version)
+    if not snapshot.row_count:
         raise SkewlessError(
             f"{'.'.join(view.relation)} has no row at {as_of:%Y-%m-%d %H:%M}Z of definition "
             f"{version}; clear the dbt tasks of this Dag run."
         )
-    facts = {"as_of": as_of.isoformat(), "feature_version": version, "row_count": row_count}
+    facts = {"as_of": as_of.isoformat(), "feature_version": version, "row_count": snapshot.row_count}
     live = ledger.live(connection, view)
     if live and (live.as_of, live.feature_version) == (as_of, version):
         log.info("%s at %s is live already.", view.name, as_of)
@@ -70,16 +69,15 @@ def _publish(
 
     if live:
         audits.append(parity.audit(connection, view, live, version))
-    note = f"accepted skew: {accept_skew}" if accept_skew else None
-    candidate = ledger.replace_live(connection, view, as_of, definition, row_count, note)
+    candidate = ledger.replace_live(connection, view, snapshot)
     audits.append(parity.audit(connection, view, candidate, version))
     problems = _problems(live, candidate, audits)
     if problems and not accept_skew:
         raise GateClosed(_why_closed(view, as_of, live, problems))
     for problem in problems:
         log.warning("Accepted (%s): %s", accept_skew, problem)
-    ledger.go_live(connection, live, candidate)
-    log.info("Published %s at %s: %s rows of definition %s.", view.name, as_of, f"{row_count:,}", version)
+    ledger.go_live(connection, live, candidate, note=f"accepted skew: {accept_skew}" if problems else None)
+    log.info("Published %s at %s: %s rows of definition %s.", view.name, as_of, f"{snapshot.row_count:,}", version)
     return {**facts, "is_live": True}
 
 
@@ -106,6 +104,7 @@ def _why_closed(view: FeatureView, as_of: datetime, live: Publication | None, pr
     return (
         f"{view.name} at {as_of:%Y-%m-%d %H:%M}Z is not published, {stays}: what is served is not what a recomputation "
         f"gives. {' '.join(problems)} See monitoring.parity_audits, and features.explain_{view.name} for the events "
-        "behind a row. Mend the data and clear this task, or trigger materialize_features again with accept_skew "
-        "saying why it may be published."
+        "behind a row. What was changed by hand (rows, a function, a view) can be restored; then clear this task. "
+        "Backdated events cannot be unknown again: correct the ingested_at that their loader writes, and trigger "
+        "materialize_features for this partition with accept_skew saying why it may be published."
     )

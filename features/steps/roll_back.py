@@ -1,16 +1,35 @@
 """Rolling back: a ledger row that points at an earlier publication."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from features import ledger, warehouse
 from features.contract import Contract, FeatureView
 from features.errors import SkewlessError
-from features.ledger import Definition
 from features.partition import format_key
 
 log = logging.getLogger(__name__)
+
+
+def roll_back(views: Sequence[FeatureView], as_of: datetime, because: str | None = None) -> list[dict[str, Any]]:
+    """Makes an earlier publication of each view the live one again: of all of them, or of none.
+
+    It holds until the next publication: pause materialize_features while you mend what was wrong.
+
+    Args:
+        because: why, kept in the ledger.
+
+    Returns:
+        for each view its name, and as_of, feature_version and row_count of what is live now.
+
+    Raises:
+        SkewlessError: when that as_of was never published, or its rows were thinned out.
+    """
+    with warehouse.connect() as connection:
+        return [_roll_back(connection, view, as_of, because) for view in views]
 
 
 def views_published_at(contract: Contract, as_of: datetime, name: str | None = None) -> list[FeatureView]:
@@ -30,40 +49,32 @@ def views_published_at(contract: Contract, as_of: datetime, name: str | None = N
     return found
 
 
-def roll_back(view: FeatureView, as_of: datetime, because: str | None = None) -> dict[str, Any]:
-    """Makes an earlier publication the live one again.
-
-    It holds until the next publication: pause materialize_features while you mend what was wrong.
-
-    Args:
-        because: why, kept in the ledger.
-
-    Returns:
-        as_of, feature_version and row_count of what is live now.
-
-    Raises:
-        SkewlessError: when that as_of was never published, or its rows were thinned out.
-    """
-    with warehouse.connect() as connection:
-        ledger.one_writer_at_a_time(connection, view)
-        earlier = ledger.last_of(connection, view, as_of)
-        if earlier is None:
-            instants = ", ".join(map(format_key, ledger.published_instants(connection, view)))
-            raise SkewlessError(
-                f"{view.name} was never published at {format_key(as_of)}. Published last: {instants or 'nothing'}."
-            )
-        version = earlier.feature_version
-        row_count = ledger.count_rows(connection, view, as_of, version)
-        if row_count < earlier.row_count:
-            raise SkewlessError(
-                f"{'.'.join(view.relation)} holds {row_count:,} of the {earlier.row_count:,} rows of definition "
-                f"{version} that were published at {format_key(as_of)}: the others were thinned out. Run "
-                "materialize_features with that partition key to compute them again, then roll back."
-            )
-        note = f"rollback: {because}" if because else "rollback"
-        definition = Definition(version, earlier.events_loaded_through)
-        live = ledger.live(connection, view)
-        publication = ledger.replace_live(connection, view, as_of, definition, row_count, note)
-        ledger.go_live(connection, live, publication)
-    log.info("Rolled %s back to %s: %s rows of definition %s.", view.name, as_of, f"{row_count:,}", version)
-    return {"as_of": as_of.isoformat(), "feature_version": version, "row_count": row_count}
+def _roll_back(
+    connection: warehouse.Connection, view: FeatureView, as_of: datetime, because: str | None
+) -> dict[str, Any]:
+    ledger.one_writer_at_a_time(connection, view)
+    earlier = ledger.last_of(connection, view, as_of)
+    if earlier is None:
+        instants = ", ".join(map(format_key, ledger.published_instants(connection, view)))
+        raise SkewlessError(
+            f"{view.name} was never published at {format_key(as_of)}. Published last: {instants or 'nothing'}."
+        )
+    version = earlier.feature_version
+    stored = ledger.snapshot(connection, view, as_of, version)
+    if stored.row_count < earlier.row_count:
+        raise SkewlessError(
+            f"{'.'.join(view.relation)} holds {stored.row_count:,} of the {earlier.row_count:,} rows of definition "
+            f"{version} that were published at {format_key(as_of)}: the others were thinned out. Run "
+            "materialize_features with that partition key to compute them again, then roll back."
+        )
+    live = ledger.live(connection, view)
+    again = replace(stored, events_loaded_through=earlier.events_loaded_through)
+    publication = ledger.replace_live(connection, view, again)
+    ledger.go_live(connection, live, publication, note=f"rollback: {because}" if because else "rollback")
+    log.info("Rolled %s back to %s: %s rows of definition %s.", view.name, as_of, f"{stored.row_count:,}", version)
+    return {
+        "view": view.name,
+        "as_of": as_of.isoformat(),
+        "feature_version": version,
+        "row_count": stored.row_count,
+    }

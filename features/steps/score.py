@@ -30,7 +30,7 @@ def score(model: Model, as_of: datetime) -> dict[str, Any]:
         log.info("%s has no champion yet; nothing is scored. The retraining policy will ask for one.", model.name)
         return {"model_version": None, "scored": 0}
     with warehouse.connect() as connection:
-        version = ledger.current_definition(connection, model.feature_view).feature_version
+        version = ledger.current_version(connection, model.feature_view)
         if version != champion.feature_version:
             raise SkewlessError(
                 f"{model.name} v{champion.number} was trained on definition {champion.feature_version} of "

@@ -33,7 +33,7 @@ def watch_feature(model: Model, feature: str, champion: str | None, as_of: datet
         the feature, its status and the finding as a sentence.
     """
     with warehouse.connect() as connection:
-        version = ledger.current_definition(connection, model.feature_view).feature_version
+        version = ledger.current_version(connection, model.feature_view)
         serving = snapshot(connection, model, as_of, version, [feature])[feature]
         baseline = baseline_of(connection, model, champion) if champion else None
         if baseline is None:

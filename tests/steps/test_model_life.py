@@ -76,7 +76,7 @@ def test_churn_is_predicted_as_well_as_it_can_be_and_not_better(champion: tracki
 
 def test_the_champion_remembers_what_it_was_trained_on(champion: tracking.Version, churn: Model) -> None:
     with warehouse.connect() as connection:
-        assert champion.feature_version == ledger.current_definition(connection, churn.feature_view).feature_version
+        assert champion.feature_version == ledger.current_version(connection, churn.feature_view)
     assert champion.trained_as_of == AS_OF
     assert champion.extract_id == training_extract(churn, AS_OF).extract_id
 

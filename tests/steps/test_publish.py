@@ -27,7 +27,7 @@ def _warehouse(small_warehouse: str) -> None:
 
 def version(view: FeatureView) -> str:
     with warehouse.connect() as connection:
-        return ledger_of.current_definition(connection, view).feature_version
+        return ledger_of.current_version(connection, view)
 
 
 def test_publishing_makes_a_snapshot_live(view: FeatureView) -> None:

@@ -62,7 +62,7 @@ def back_and_forth(view: FeatureView, rounds: int) -> None:
     for _ in range(rounds):
         for as_of in hours(LATER + HOUR, 4):
             publish(view, as_of)
-        roll_back(view, LATER)
+        roll_back([view], LATER)
 
 
 @pytest.mark.usefixtures("_growing")

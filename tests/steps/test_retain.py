@@ -124,7 +124,7 @@ def test_what_is_live_stays(view: FeatureView) -> None:
 def test_what_a_rollback_made_live_stays(view: FeatureView) -> None:
     publish(view, OLD_HOURS[0])
     publish(view, LATER)
-    roll_back(view, OLD_HOURS[0])
+    roll_back([view], OLD_HOURS[0])
     before = served()
     thin(view, LATER + 1000 * DAY)
     assert served() == before
@@ -181,6 +181,6 @@ def test_a_publication_that_was_thinned_out_can_be_served_again_after_it_was_com
     thin(view, LATER)
     assert stored(OLD_HOURS[0]) == []
     run_dbt(OLD_HOURS[0], "user_session_features")
-    roll_back(view, OLD_HOURS[0])
+    roll_back([view], OLD_HOURS[0])
     assert served() == before
     assert [row["as_of"] for row in ledger()] == [OLD_HOURS[0], LATER, OLD_HOURS[0]]

@@ -22,7 +22,8 @@
     {%- set events = events_of(model) -%}
     {%- do install_functions(sql, events) -%}
     {%- do compute_missing_rows(sql) -%}
-    {%- do run_query(record_feature_version(around_spine(sql, 'spine'), events)) -%}
+    {%- do run_query(record_feature_version(around_spine(sql, 'spine'))) -%}
+    {%- do run_query(record_build(events)) -%}
 
     {%- do apply_grants(this, config.get('grants'), should_revoke=true) -%}
     {%- do persist_docs(this.incorporate(type='table'), model) -%}

@@ -5,9 +5,16 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-DEFINITIONS = """
--- How far the events were loaded when the definition was built last.
-alter table features.feature_versions add column events_loaded_through timestamptz;
+BUILDS = """
+-- When each as_of was first computed by a definition, and how far the events had been loaded by then.
+create table features.builds (
+    feature_view text not null,
+    feature_version text not null,
+    as_of timestamptz not null,
+    events_loaded_through timestamptz,
+    built_at timestamptz not null default now(),
+    primary key (feature_view, feature_version, as_of)
+);
 """
 
 LEDGER = """
@@ -59,5 +66,5 @@ create table training.extracts (
 
 def upgrade() -> None:
     """Creates and extends the tables."""
-    for statements in (DEFINITIONS, LEDGER, AUDITS, EXTRACTS):
+    for statements in (BUILDS, LEDGER, AUDITS, EXTRACTS):
         op.execute(statements)
