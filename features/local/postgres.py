@@ -3,13 +3,16 @@
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from features import settings, warehouse
 from features.errors import SkewlessError
+
+BURIAL_SECONDS = 15
 
 
 def is_embedded() -> bool:
@@ -30,6 +33,7 @@ def start() -> bool:
             f"{settings.EMBEDDED_POSTGRES} is too long for a Unix socket (103 characters at most). "
             "Move the checkout to a shorter path, or set PGHOST to a server of yours."
         )
+    _wait_for_burial()
     try:
         _package().get_server(settings.EMBEDDED_POSTGRES, cleanup_mode=None)
     except (subprocess.SubprocessError, OSError, RuntimeError) as error:
@@ -54,14 +58,38 @@ def stop() -> bool:
     return True
 
 
+def _wait_for_burial() -> None:
+    """A killed server whose process nobody has reaped yet looks alive to the next one, which would not start."""
+    deadline = time.monotonic() + BURIAL_SECONDS
+    while (found := _postmaster()) is not None and not found.is_alive:
+        if time.monotonic() > deadline:
+            raise SkewlessError(
+                f"The embedded PostgreSQL was killed, and nothing reaps its process {found.process.pid}. Start the "
+                "container with an init process (docker run --init), or delete "
+                f"{settings.EMBEDDED_POSTGRES}/postmaster.pid once no process of it is left."
+            )
+        time.sleep(0.1)
+
+
+class _Postmaster(NamedTuple):
+    process: psutil.Process
+    is_alive: bool
+
+
 def _process() -> psutil.Process | None:
+    """The running server."""
+    found = _postmaster()
+    return found.process if found and found.is_alive else None
+
+
+def _postmaster() -> _Postmaster | None:
+    """The server that the pid file names, alive or killed and not yet reaped."""
     try:
         pid = int((settings.EMBEDDED_POSTGRES / "postmaster.pid").read_text().splitlines()[0])
         process = psutil.Process(pid)
-        # After a crash the file stays. Its number may belong to somebody else by now; or, where no init process buries
-        # the dead, as in many containers, still to the killed server.
-        is_alive = process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
-        return process if is_alive else None
+        if process.name() != "postgres":
+            return None  # after a crash the file stays, and its number may belong to somebody else by now
+        return _Postmaster(process, process.status() != psutil.STATUS_ZOMBIE)
     except (FileNotFoundError, psutil.NoSuchProcess):
         return None
 

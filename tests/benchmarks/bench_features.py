@@ -6,8 +6,10 @@ short enough for a Unix socket), generates the rows, checks every answer before 
 
 import os
 import platform
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -45,6 +47,26 @@ FINDING: dict[str, Contestant] = {"ledger": ledger_join.run, "plain": latest_row
 PARTS = ("compute", "find", "growth", "hourly", "serving")
 
 FINDING_DATABASE = "skewless_bench_find"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What has been measured so far."""
+
+    tasks: Sequence[Task] = ()
+    tables: Sequence[Table] = ()
+    curves: Sequence[Curve] = ()
+
+    def __add__(self, other: "Found") -> "Found":
+        return Found(
+            tasks=[*self.tasks, *other.tasks],
+            tables=[*self.tables, *other.tables],
+            curves=[*self.curves, *other.curves],
+        )
+
+
+Part = Callable[[], Found]
+
 RESULTS = Path(__file__).with_name("results")
 SERVER_SETTINGS = ("shared_buffers", "work_mem", "max_parallel_workers_per_gather", "jit")
 
@@ -61,7 +83,7 @@ SERVER_SETTINGS = ("shared_buffers", "work_mem", "max_parallel_workers_per_gathe
     multiple=True,
     help="Users of those rows; Feast's cost grows with rows per user, so there is a table for each number given.",
 )
-@click.option("--growth-events", default=1_250_000, help="The smallest number of events for growth; doubled twice.")
+@click.option("--growth-events", default=1_000_000, help="The smallest number of events for growth; doubled twice.")
 @click.option("--serving-entities", default=1_000_000, help="Users of the snapshots that are published and read.")
 @click.option("--repeats", default=3, help="Timed runs of each contestant.")
 @click.option("--threads", default=2, help="What DuckDB may use.")
@@ -95,10 +117,16 @@ def main(
     was_started = start()
     try:
         bench = Bench(RUN_DIR, sizes, repeats, threads, server_pid())
-        tasks = contest(bench, parts, check_rows, without, feast_entities)
-        curves, tables = ours(bench, parts, rows["growth_events"], rows["serving_entities"])
-        known = facts(bench, date or datetime.now(UTC).date().isoformat(), load)
-        page = report.write(tasks, known, results, tables, curves)
+        todo = [
+            *contest(bench, parts, check_rows, without, feast_entities),
+            *ours(bench, parts, rows["growth_events"], rows["serving_entities"]),
+        ]
+        found = Found()
+        for measure_part in todo:
+            # Written after each part, so that a failure costs no more than its own.
+            found = found + measure_part()
+            known = facts(bench, date or datetime.now(UTC).date().isoformat(), load)
+            page = report.write(found.tasks, known, results, found.tables, found.curves)
     finally:
         if was_started:
             postgres.stop()
@@ -120,17 +148,20 @@ def server_pid() -> int:
 
 def contest(
     bench: Bench, parts: tuple[str, ...], check_rows: int, without: tuple[str, ...], feast_entities: tuple[int, ...]
-) -> list[Task]:
+) -> list[Part]:
     """Both tasks, with everybody who is not left out; the second for each number of users."""
-    tasks = [computing(bench, check_rows, without)] if "compute" in parts else []
+    todo: list[Part] = [partial(computing, bench, check_rows, without)] if "compute" in parts else []
     if "find" in parts:
         sizes = [replace(bench.sizes, feature_entities=number) for number in feast_entities]
         texts = [_told_by(ledger_join, latest_row, feast_peer), *["As above, with other rows per user."] * len(sizes)]
-        tasks += [finding(replace(bench, sizes=each), text, without) for each, text in zip(sizes, texts, strict=False)]
-    return [task for task in tasks if task.outcomes]
+        todo += [
+            partial(finding, replace(bench, sizes=each), text, without)
+            for each, text in zip(sizes, texts, strict=False)
+        ]
+    return todo
 
 
-def computing(bench: Bench, check_rows: int, without: tuple[str, ...]) -> Task:
+def computing(bench: Bench, check_rows: int, without: tuple[str, ...]) -> Found:
     """Features from events. Its rows stay in the benchmark's database."""
     size = bench.sizes
     project.drop_database(settings.WAREHOUSE_DATABASE)
@@ -149,7 +180,7 @@ def computing(bench: Bench, check_rows: int, without: tuple[str, ...]) -> Task:
     )
 
 
-def finding(bench: Bench, text: str, without: tuple[str, ...]) -> Task:
+def finding(bench: Bench, text: str, without: tuple[str, ...]) -> Found:
     """Feature rows for labels, in a database of its own."""
     size = bench.sizes
     with project.another_database(FINDING_DATABASE):
@@ -165,27 +196,24 @@ def finding(bench: Bench, text: str, without: tuple[str, ...]) -> Task:
     )
 
 
-def ours(
-    bench: Bench, parts: tuple[str, ...], growth_events: int, serving_entities: int
-) -> tuple[list[Curve], list[Table]]:
+def ours(bench: Bench, parts: tuple[str, ...], growth_events: int, serving_entities: int) -> list[Part]:
     """How our time grows, and serving."""
-    curves: list[Curve] = []
-    tables: list[Table] = []
-    if "growth" in parts:
-        click.echo("Measuring growth", err=True)
-        curves = growth.curves(bench, growth_events)
-        tables.append(growth.table(curves))
-    if "hourly" in parts:
-        click.echo("Measuring hourly runs", err=True)
-        tables.append(growth.hourly(bench, growth_events))
-    if "serving" in parts:
-        click.echo("Measuring serving", err=True)
-        tables += serving.measured(bench, serving_entities)
-    return curves, tables
+    known: dict[str, Part] = {
+        "growth": partial(_growth, bench, growth_events),
+        "hourly": lambda: Found(tables=[growth.hourly(bench, growth_events)]),
+        "serving": lambda: Found(tables=serving.measured(bench, serving_entities)),
+    }
+    return [part for name, part in known.items() if name in parts]
 
 
-def _task(title: str, text: str, outcomes: list[Outcome]) -> Task:
-    return Task(title, text, outcomes[0].name if outcomes else "", outcomes)
+def _growth(bench: Bench, events: int) -> Found:
+    click.echo("Measuring growth", err=True)
+    curves = growth.curves(bench, events)
+    return Found(tables=[growth.table(curves)], curves=curves)
+
+
+def _task(title: str, text: str, outcomes: list[Outcome]) -> Found:
+    return Found(tasks=[Task(title, text, outcomes[0].name, outcomes)] if outcomes else [])
 
 
 def _run(bench: Bench, contestants: dict[str, Contestant], without: tuple[str, ...]) -> list[Outcome]:

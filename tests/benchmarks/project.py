@@ -106,7 +106,8 @@ def forget_features() -> None:
     """Drops user_session_features and what was built on it, and writes all of that to disk."""
     with warehouse.connect(autocommit=True) as connection:
         connection.execute(f"drop table if exists features.{VIEW} cascade")
-        connection.execute("delete from features.feature_versions where feature_view = %s", [VIEW])
+        for table in ("builds", "feature_versions"):
+            connection.execute(f"delete from features.{table} where feature_view = %s", [VIEW])
         connection.execute("checkpoint")
 
 

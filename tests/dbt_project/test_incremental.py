@@ -189,24 +189,25 @@ def doomed_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def start_server() -> None:
     """As a person does, who finds it dead: in a process that knows nothing of the one before."""
     skewless = Path(sys.executable).with_name("skewless")
-    subprocess.run([skewless, "start-warehouse"], check=True, capture_output=True)
-
-
-def is_alive(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
+    done = subprocess.run([skewless, "start-warehouse"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def kill_server(folder: Path) -> None:
     """Kill -9 of the postmaster, as a power cut would; its children end by themselves."""
-    postmaster = psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0]))
-    children = postmaster.children(recursive=True)
-    postmaster.kill()
+    psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0])).kill()
     deadline = time.monotonic() + 30
-    while any(is_alive(child) for child in children):
+    while any(works_in(process, folder) for process in psutil.process_iter()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def works_in(process: psutil.Process, folder: Path) -> bool:
+    """Whether the process is alive and belongs to the server of this folder."""
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
+        is_alive = process.status() != psutil.STATUS_ZOMBIE
+        return is_alive and process.name() == "postgres" and Path(process.cwd()) == folder.resolve()
+    return False
 
 
 def test_a_killed_server_loses_nothing_that_was_published(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from features.contract import Contract, FeatureView, Retention
+from features.contract import Contract, FeatureView, Model, Retention
 from features.steps.publish import publish
 from features.steps.retain import is_kept, thin
 from features.steps.roll_back import roll_back
@@ -51,6 +51,12 @@ def test_a_view_may_have_a_policy_of_its_own() -> None:
 LABELLED = "select distinct as_of from training.churn_training_set"
 MIDSUMMER = datetime.fromisoformat("2013-06-20T00:00:00+00:00")
 OLD_HOURS = [MIDSUMMER + 3 * HOUR, MIDSUMMER + 4 * HOUR]
+
+
+@pytest.fixture
+def view(churn: Model) -> FeatureView:
+    """The view, with the policy that is the default."""
+    return churn.feature_view.model_copy(update={"retention": Retention()})
 
 
 @pytest.fixture
