@@ -121,16 +121,29 @@ def main(
             *contest(bench, parts, check_rows, without, feast_entities),
             *ours(bench, parts, rows["growth_events"], rows["serving_entities"]),
         ]
-        found = Found()
-        for measure_part in todo:
-            # Written after each part, so that a failure costs no more than its own.
-            found = found + measure_part()
-            known = facts(bench, date or datetime.now(UTC).date().isoformat(), load)
-            page = report.write(found.tasks, known, results, found.tables, found.curves)
+        page = measure_all(todo, lambda: facts(bench, date or datetime.now(UTC).date().isoformat(), load), results)
     finally:
         if was_started:
             postgres.stop()
     click.echo(page.read_text())
+
+
+def measure_all(todo: Sequence[Part], known: Callable[[], dict[str, str]], results: Path) -> Path:
+    """Measures part after part, and writes the report after each, so that a failure costs no more than its own part.
+
+    Returns:
+        the report's page.
+
+    Raises:
+        click.UsageError: when there is nothing to measure.
+    """
+    if not todo:
+        raise click.UsageError("Nothing is left to measure.")
+    found = Found()
+    for part in todo:
+        found = found + part()
+        page = report.write(found.tasks, known(), results, found.tables, found.curves)
+    return page
 
 
 def start() -> bool:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks import plots
 from tests.benchmarks.contest import Curve, Table, Task
@@ -37,12 +38,9 @@ def write(
         plots.contest(tasks, folder / f"{NAME}.png", facts)
     if curves:
         plots.growth(curves, folder / f"{NAME}_growth.png", facts)
-    raw_tasks = [asdict(task) for task in tasks]
-    for outcome in (outcome for task in raw_tasks for outcome in task["outcomes"]):
-        del outcome["answer"]  # a path of the machine that ran
     raw = {
         "facts": dict(facts),
-        "tasks": raw_tasks,
+        "tasks": [_without_paths(task) for task in tasks],
         "tables": [asdict(table) for table in tables],
         "curves": [asdict(curve) for curve in curves],
     }
@@ -50,6 +48,14 @@ def write(
     page = folder / f"{NAME}.md"
     page.write_text(markdown(tasks, facts, tables, has_curves=bool(curves)))
     return page
+
+
+def _without_paths(task: Task) -> dict[str, Any]:
+    """A task without its answers' paths, which are of the machine that ran."""
+    raw = asdict(task)
+    for outcome in raw["outcomes"]:
+        del outcome["answer"]
+    return raw
 
 
 def markdown(

@@ -87,9 +87,11 @@
         'create unlogged table ' ~ computed ~ ' as select computed.* from ' ~ batches ~ ' as batch cross join lateral '
         ~ function_name('', '_as_of_each') ~ '(' ~ qualified('batch', entity + ['as_of']) ~ ') as computed'
     ) -%}
+    {#- In the order of the primary key, which so grows at its end. -#}
     {% call statement('main') %}
         insert into {{ this }} ({{ columns }})
         select {{ columns }} from {{ computed }}
+        order by {{ (['as_of'] + entity) | join(', ') }}
         on conflict do nothing
     {% endcall %}
     {%- do run_query('drop table ' ~ batches ~ ', ' ~ computed) -%}
