@@ -16,14 +16,13 @@
     {{- config(materialized='view', post_hook='{{ describe_features() }}') -}}
     {%- if execute -%}
     {%- set view = feature_node(features.identifier) -%}
-    {%- set entity = entity_of(view) -%}
     {%- set label = feature_node(labels.identifier) -%}
 select
     ----------  label
     labelled.*,
     {%- if 'matured_at' not in label.columns %}
     labelled.label_at
-    + interval '{{ label.config.meta.horizon_days + label.config.meta.get("grace_days", 0) }} days' as matured_at,
+    + {{ whole_days(label.config.meta.horizon_days + label.config.meta.get("grace_days", 0)) }} as matured_at,
     {%- endif %}
 
     ----------  features
@@ -35,7 +34,7 @@ select
 from ({{ labels_as_served(labels, features.identifier) }}) as labelled
 left join {{ features }} as features
     on
-        {{ same_key('labelled', 'features', entity) }}
+        {{ same_key('labelled', 'features', entity_of(view)) }}
         and labelled.as_of = features.as_of
         and features.feature_version = '{{ feature_version(features.identifier) }}'
     {%- endif -%}

@@ -262,6 +262,7 @@ def test_the_version_follows_the_definition(sample_warehouse: str, project: Path
     replace(project / "macros/spine.sql", "limit 1", "fetch first row only")
     replace(project / "macros/selections.sql", "left join", "left outer join")
     replace(project / "macros/session_events.sql", "Every reason", "Each reason")
+    replace(project / "macros/feature_view.sql", "gives another answer each time", "answers differently each time")
     replace(project / "models/features/user_session_features.yml", "expires_after: 3 hours", "expires_after: 4 hours")
     assert version() == original
 

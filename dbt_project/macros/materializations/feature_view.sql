@@ -56,8 +56,8 @@
         {%- elif present[column.name] != column.dtype -%}
             {{ exceptions.raise_compiler_error(
                 this.identifier ~ "." ~ column.name ~ " holds " ~ stored_type(column.name) ~ ", and its YAML says "
-                ~ model.columns[column.name].data_type ~ ". Rows that were served stay as they are: give the feature another name, or make a "
-                ~ "dbt model version of the view.") }}
+                ~ model.columns[column.name].data_type ~ ". Rows that were served stay as they are: give the feature "
+                ~ "another name, or make a dbt model version of the view.") }}
         {%- endif -%}
     {%- endfor -%}
 {% endmacro %}
