@@ -77,7 +77,7 @@ def test_a_feature_view_names_its_table_its_entity_and_who_reads_it(manifest: Pa
     assert view.events == ("staging", "stg_session_events")
     assert view.serving == ("serving", "user_features")
     assert view.training_sets == (("training", "churn_training_set"),)
-    assert (view.audited_share, view.retention) == (1, Retention(every_hour_for_days=16))
+    assert (view.audited_share, view.retention) == (1, Retention(every_hour_for_days=16, every_day_for_days=365))
 
 
 def test_every_feature_view_is_declared(manifest: Path) -> None:

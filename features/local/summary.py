@@ -46,9 +46,16 @@ order by as_of, used_for
 """
 
 PUBLICATIONS = """
-select as_of, feature_version, row_count, retired_at is null as is_live
-from serving.publications
-order by publication_id
+select
+    feature_view,
+    as_of,
+    feature_version,
+    row_count,
+    (select sum(mismatches) from monitoring.parity_audits as audit where audit.publication_id = ledger.publication_id)
+        as differing_cells,
+    retired_at is null as is_live
+from serving.publications as ledger
+order by as_of, feature_view
 """
 
 DRIFT = """
