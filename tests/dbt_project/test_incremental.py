@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -76,22 +76,16 @@ def undisturbed(sample_database: str) -> Iterator[str]:
         yield database
 
 
-class fresh:  # noqa: N801 - reads as a function
+@contextmanager
+def fresh(sample_database: str, name: str) -> Iterator[str]:
     """A migrated database with a fifth of the sample's events and nothing built, dropped afterwards."""
-
-    def __init__(self, sample_database: str, name: str) -> None:
-        self.sample_database, self.name = sample_database, name
-
-    def __enter__(self) -> str:
-        drop_database(self.name)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(settings, "WAREHOUSE_DATABASE", self.name)
-            migrate()
-        copy_raw(self.sample_database, self.name, SOME)
-        return self.name
-
-    def __exit__(self, *_: object) -> None:
-        drop_database(self.name)
+    drop_database(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "WAREHOUSE_DATABASE", name)
+        migrate()
+    copy_raw(sample_database, name, SOME)
+    yield name
+    drop_database(name)
 
 
 def test_only_what_is_missing_is_computed(undisturbed: str) -> None:
