@@ -1,8 +1,8 @@
 {#-
-    The version of a feature view: a hash of its SQL, entity and lookback, of every staging model that it reads, directly or
-    through another, and of every macro of this project that any of them uses. Rows of different definitions so stay
-    apart, and editing a comment elsewhere changes nothing. The spine decides for whom and when, not what, and is left
-    out.
+    The version of a feature view: a hash of its SQL, entity and lookback, of every staging model that it reads,
+    directly or through another, and of every macro of this project that any of them uses. Rows of different
+    definitions so stay apart, and editing a comment elsewhere changes nothing. The spine decides for whom and when,
+    not what, and is left out.
 -#}
 {% macro feature_version(feature_view) -%}
     {%- if execute -%}
@@ -31,14 +31,24 @@
 {% endmacro %}
 
 
+{#- The staging models that a model reads itself. -#}
+{% macro staging_parents(node) %}
+    {%- set found = [] -%}
+    {%- for parent_id in node.depends_on.nodes | sort if parent_id in graph.nodes -%}
+        {%- if graph.nodes[parent_id].fqn[1] == 'staging' -%}
+            {%- do found.append(graph.nodes[parent_id]) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- Those, and the staging models that they read in turn. -#}
 {% macro staging_ancestors(node) %}
     {%- set found = [] -%}
-    {%- for parent_id in node.depends_on.nodes | sort -%}
-        {%- set parent = graph.nodes.get(parent_id) -%}
-        {%- if parent and parent.fqn[1] == 'staging' -%}
-            {%- do found.append(parent) -%}
-            {%- do found.extend(staging_ancestors(parent)) -%}
-        {%- endif -%}
+    {%- for parent in staging_parents(node) -%}
+        {%- do found.append(parent) -%}
+        {%- do found.extend(staging_ancestors(parent)) -%}
     {%- endfor -%}
     {{ return(found | unique(attribute='unique_id') | sort(attribute='unique_id') | list) }}
 {% endmacro %}

@@ -3,6 +3,8 @@
 Timed: the query and its result as a frame. Its answer is what all others at this task are compared with.
 """
 
+from pathlib import Path
+
 import pandas as pd
 
 from features import warehouse
@@ -23,15 +25,21 @@ left join lateral (
 """
 
 
-def run(bench: Bench) -> list[Outcome]:
-    """Plain SQL on bench.labels and bench.feature_rows: one row per label, nulls where it has no feature row."""
+def timed_query(bench: Bench, query: str, name: str) -> tuple[list[measure.Run], Path]:
+    """Reads the query's rows as a frame, bench.repeats times. Gives the runs, and the rows in a Parquet file."""
     frames: list[pd.DataFrame] = []
     with warehouse.connect() as connection:
         runs = measure.repeat(
-            lambda: frames.append(warehouse.frame(connection, QUERY)), bench.repeats, roots=[bench.server_pid]
+            lambda: frames.append(warehouse.frame(connection, query)), bench.repeats, roots=[bench.server_pid]
         )
-    answer = bench.folder("answers") / "latest_row.parquet"
+    answer = bench.folder("answers") / f"{name}.parquet"
     frames[-1].to_parquet(answer)
+    return runs, answer
+
+
+def run(bench: Bench) -> list[Outcome]:
+    """Plain SQL on bench.labels and bench.feature_rows: one row per label, nulls where it has no feature row."""
+    runs, answer = timed_query(bench, QUERY, "latest_row")
     return [
         Outcome(
             name=NAME,

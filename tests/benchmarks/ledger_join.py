@@ -11,12 +11,10 @@ not the one that was served, and only the ledger knows.
 
 from importlib.metadata import version
 
-import pandas as pd
-
 from features import warehouse
-from tests.benchmarks import measure
 from tests.benchmarks import project as dbt
 from tests.benchmarks.contest import FEATURES, Bench, Outcome
+from tests.benchmarks.latest_row import timed_query
 
 NAME = "Skewless, ledger and equality join"
 TRAINING_SET = "churn_training_set"
@@ -48,13 +46,7 @@ order by event_timestamp
 def run(bench: Bench) -> list[Outcome]:
     """The training set over bench.labels and bench.feature_rows; nulls where a label has no feature row."""
     prepare(bench)
-    frames: list[pd.DataFrame] = []
-    with warehouse.connect() as connection:
-        runs = measure.repeat(
-            lambda: frames.append(warehouse.frame(connection, QUERY)), bench.repeats, roots=[bench.server_pid]
-        )
-    answer = bench.folder("answers") / "ledger_join.parquet"
-    frames[-1].to_parquet(answer)
+    runs, answer = timed_query(bench, QUERY, "ledger_join")
     return [
         Outcome(
             name=NAME,

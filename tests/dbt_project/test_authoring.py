@@ -55,13 +55,7 @@ def contract_of(project: Path) -> Contract:
 @pytest.mark.parametrize(("old", "new", "message"), REFUSED.values(), ids=REFUSED)
 def test_a_mistake_is_refused(sample_warehouse: str, project: Path, old: str, new: str, message: str) -> None:
     replace(project / VIEW, old, new)
-    output = dbt(
-        ["run", "--select", "user_session_features"],
-        sample_warehouse,
-        project=project,
-        as_of=AS_OF,
-        expect_failure=True,
-    )
+    output = build_fails(sample_warehouse, project)
     assert message in output
     assert read(sample_warehouse, "select count(*) from pg_class where relname ~ '__(batches|computed)$'") == [(0,)]
 
@@ -73,13 +67,7 @@ def test_a_feature_keeps_its_type(sample_warehouse: str, project: Path) -> None:
         "description: Sessions in the 90 days before as_of.\n        data_type: bigint",
         "description: Sessions in the 90 days before as_of.\n        data_type: double precision",
     )
-    output = dbt(
-        ["run", "--select", "user_session_features"],
-        sample_warehouse,
-        project=project,
-        as_of=AS_OF,
-        expect_failure=True,
-    )
+    output = build_fails(sample_warehouse, project)
     assert "session_count holds bigint, and its YAML says double precision" in " ".join(output.split())
     assert "give the feature another name, or make a dbt model version" in " ".join(output.split())
 

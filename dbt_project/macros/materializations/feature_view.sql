@@ -113,10 +113,7 @@
 
 {#- The staging model whose events a feature view aggregates. -#}
 {% macro events_of(node) -%}
-    {%- set parents = [] -%}
-    {%- for parent_id in node.depends_on.nodes if graph.nodes.get(parent_id, {}).get('fqn', ['', ''])[1] == 'staging' -%}
-        {%- do parents.append(graph.nodes[parent_id]) -%}
-    {%- endfor -%}
+    {%- set parents = staging_parents(node) -%}
     {%- if parents | length != 1 -%}
         {{ exceptions.raise_compiler_error(
             node.alias ~ ' reads ' ~ parents | length ~ ' staging models. A feature view reads one; join them there.') }}
