@@ -44,21 +44,48 @@ class Strict(BaseModel):
 
 
 class DriftSettings(Strict):
-    """config.meta.drift of a feature's column: the KS distance below which a difference does not matter.
+    """config.meta.drift of a feature's column, or `off`: from where on a change matters.
 
-    A KS distance of 0.04 is a shift of about a tenth of a standard deviation, 0.10 of a quarter.
+    Floors are KS distances: 0.04 is a shift of about a tenth of a standard deviation, 0.10 of a quarter. Where values have
+    no order they are changes of a category's share.
+
+    Attributes:
+        watch: whether it is watched at all; `drift: off` is short for `watch: false`.
+        treat_as: categorical, for numbers that name things.
+        direction: up or down, when only larger or only smaller values are bad news.
+        missing_warning, missing_critical: by how much the share of missing values may rise.
     """
 
+    watch: bool = True
+    treat_as: Literal["numeric", "categorical"] | None = None
+    direction: Literal["both", "up", "down"] = "both"
     warning_floor: float = Field(default=0.04, ge=0, le=1)
     critical_floor: float = Field(default=0.10, ge=0, le=1)
+    missing_warning: float = Field(default=0.005, ge=0, le=1)
+    missing_critical: float = Field(default=0.05, ge=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        # YAML reads `off` as false.
+        return {"watch": False} if value is False or value == "off" else value
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.warning_floor > self.critical_floor:
-            raise ValueError(
-                f"warning_floor {self.warning_floor:g} is above critical_floor {self.critical_floor:g}; set both"
-            )
+        for warning, critical in (("warning_floor", "critical_floor"), ("missing_warning", "missing_critical")):
+            if getattr(self, warning) > getattr(self, critical):
+                raise ValueError(
+                    f"{warning} {getattr(self, warning):g} is above {critical} {getattr(self, critical):g}; set both"
+                )
         return self
+
+
+class Valid(Strict):
+    """config.meta.valid of a feature's column: the values it may have. Any other breaks the contract, be it one row."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    values: tuple[str, ...] | None = None
 
 
 class Feature(Strict):
@@ -68,6 +95,7 @@ class Feature(Strict):
     description: str
     data_type: str
     drift: DriftSettings = DriftSettings()
+    valid: Valid = Valid()
 
 
 class Retention(Strict):
@@ -141,6 +169,48 @@ class PromotionSettings(Strict):
     tolerance: float = Field(default=0.0, ge=0)
 
 
+class EmailSettings(Strict):
+    """Whom to write to, through an Airflow connection of type smtp."""
+
+    connection: str
+    to: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class NotifySettings(Strict):
+    """Who is told of incidents; by Airflow connections, none of which is needed."""
+
+    slack_webhook: str | None = None
+    email: EmailSettings | None = None
+
+
+class MonitoringSettings(Strict):
+    """config.meta.monitoring of an exposure: how its inputs, predictions and labels are watched.
+
+    Attributes:
+        false_alarms_per_week: expected at most over all that is watched of the model; every threshold follows from it.
+        windows_hours: how far back each comparison looks.
+        segments: parts of the population that are watched by themselves, each a SQL condition on the features.
+        prediction, label: as a feature's `drift`.
+        remind_after_hours: an incident that stays open is told of again, then after twice as long, and so on.
+    """
+
+    false_alarms_per_week: float = Field(default=0.5, gt=0)
+    windows_hours: Annotated[tuple[Annotated[int, Field(ge=1, le=168)], ...], Field(min_length=1)] = (1, 6, 24, 168)
+    segments: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], str] = {}
+    prediction: DriftSettings = DriftSettings()
+    label: DriftSettings = DriftSettings()
+    remind_after_hours: int = Field(default=24, ge=1)
+    notify: NotifySettings = NotifySettings()
+
+    @model_validator(mode="after")
+    def _no_name_twice(self) -> Self:
+        if "all" in self.segments:
+            raise ValueError("segments: `all` is the whole population; give this one another name")
+        if len(set(self.windows_hours)) < len(self.windows_hours):
+            raise ValueError("windows_hours: a window is listed twice")
+        return self
+
+
 class Model(Strict):
     """An exposure of type ml.
 
@@ -162,6 +232,7 @@ class Model(Strict):
     training: TrainingSettings
     retraining: RetrainingSettings
     promotion: PromotionSettings
+    monitoring: MonitoringSettings = MonitoringSettings()
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -189,6 +260,7 @@ class ExposureMeta(Strict):
     training: TrainingSettings
     retraining: RetrainingSettings = RetrainingSettings()
     promotion: PromotionSettings = PromotionSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
 
 
 class FeatureViewMeta(Strict):
@@ -206,6 +278,7 @@ class ColumnMeta(Strict):
 
     feature: bool = False
     drift: DriftSettings = DriftSettings()
+    valid: Valid = Valid()
 
 
 class LabelMeta(Strict):
@@ -334,6 +407,7 @@ def _features(node: dict[str, Any], where: str) -> tuple[Feature, ...]:
                     description=column["description"],
                     data_type=column["data_type"],
                     drift=column_meta.drift,
+                    valid=column_meta.valid,
                 )
             )
     if not features:
@@ -388,4 +462,5 @@ def _model(exposure: dict[str, Any], views: dict[str, FeatureView], nodes: dict[
         training=meta.training,
         retraining=meta.retraining,
         promotion=meta.promotion,
+        monitoring=meta.monitoring,
     )

@@ -1,0 +1,310 @@
+"""What a difference means: is it, beyond what chance explains, larger than what matters?
+
+Never a p-value against 0.05. A finding counts when the *lower bound* of its effect passes a floor, and the bound's
+confidence comes from a budget of false alarms: alpha = budget / (tests in a week). Expectations add up whatever depends
+on what, so the promise holds for any number of features, windows and hours, however they move together.
+
+Three families of tests, because no single one sees everything:
+
+* shape: Kolmogorov-Smirnov with the Dvoretzky-Kiefer-Wolfowitz bound (Massart 1990), valid with ties and on a grid.
+  Where values have no order: the largest change of one share, with Clopper-Pearson bounds.
+* cells: Pearson's chi-square against a noncentral chi-square, whose null is "Cohen's w squared is at most the floor".
+  It sees what leaves the shape alone: spikes, rounding, two bumps for one.
+* rates: the exact binomial bound (Clopper & Pearson 1934) for missing values and for categories never seen before.
+
+A floor is the larger of the declared one and of how far the feature strays when all is well (`features.drift.calibration`).
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from scipy import stats
+
+from features.contract import DriftSettings, Severity
+from features.drift import distance
+from features.drift.profile import Profile, Wobble
+from features.drift.sketch import Grid, Kind
+
+HOURS_OF_A_WEEK = 168
+FAMILIES = 3
+# Cohen's w squared that is as much as a KS distance: 0.04 is as 0.02, 0.10 as 0.125.
+W_SQUARED_PER_DISTANCE_SQUARED = 12.5
+
+
+class DriftStatus(StrEnum):
+    """What a report says. Absence of evidence is never `ok`."""
+
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    INSUFFICIENT_DATA = "insufficient_data"
+    MISSING_FEATURE = "missing_feature"
+    UNEXPECTED_FEATURE = "unexpected_feature"
+    BASELINE_MISSING = "baseline_missing"
+    ERROR = "error"
+
+
+SEVERITIES = {DriftStatus.WARNING: Severity.WARNING, DriftStatus.CRITICAL: Severity.CRITICAL}
+STATUSES = {
+    Severity.NONE: DriftStatus.OK,
+    Severity.WARNING: DriftStatus.WARNING,
+    Severity.CRITICAL: DriftStatus.CRITICAL,
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many false alarms are tolerated, and over how many tests.
+
+    Attributes:
+        false_alarms_per_week: expected at most, over everything that is tested.
+        comparisons: tested each hour, each in three families: features x windows x baselines x segments.
+    """
+
+    false_alarms_per_week: float
+    comparisons: int
+
+    @property
+    def alpha(self) -> float:
+        """What one test may spend."""
+        return self.false_alarms_per_week / (HOURS_OF_A_WEEK * self.comparisons * FAMILIES)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A measured change with its bounds and the floors it is held against.
+
+    Attributes:
+        unit: what it is a change of: the KS distance, a share, Cohen's w squared.
+        low: lower confidence bound; what decides.
+        warning, critical: the floors.
+    """
+
+    unit: str
+    value: float
+    low: float
+    high: float
+    warning: float
+    critical: float
+
+    @property
+    def severity(self) -> Severity:
+        """By the largest floor that the lower bound passes."""
+        if self.low > self.critical:
+            return Severity.CRITICAL
+        return Severity.WARNING if self.low > self.warning else Severity.NONE
+
+    def __str__(self) -> str:
+        bounds = f"({_short(self.low)} to {_short(self.high)})"
+        return f"{self.unit} {_short(self.value)} {bounds}, floors {_short(self.warning)} and {_short(self.critical)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was concluded of one window.
+
+    Attributes:
+        needed: entities without which a change of twice the critical floor would go unseen.
+        effects: by family: shape, cells, missing, new, broken.
+    """
+
+    status: DriftStatus
+    n: int
+    needed: int
+    effects: dict[str, Effect]
+    detail: str
+
+    @property
+    def severity(self) -> Severity:
+        """NONE for every status that found no drift, also for those that could not look."""
+        return SEVERITIES.get(self.status, Severity.NONE)
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """The families that alarm, worst first."""
+        loud = [name for name, effect in self.effects.items() if effect.severity > Severity.NONE]
+        return tuple(sorted(loud, key=lambda name: -self.effects[name].severity))
+
+
+def judge(
+    current: Profile,
+    expected: Profile,
+    grid: Grid,
+    settings: DriftSettings,
+    alpha: float,
+    wobble: Wobble | None = None,
+) -> Judgement:
+    """Compares a window with what is expected of it.
+
+    Args:
+        alpha: of each family; see `Budget`.
+        wobble: how far this window strays when all is well, when that is known.
+    """
+    floors = _floors(settings, alpha, wobble)
+    effects = {name: rate for name, rate in _rates(current, expected, grid, settings, alpha).items() if rate}
+    needed = needed_entities(floors.distance_critical, expected.size, alpha)
+    if current.size:
+        effects["shape"] = _shape(current, expected, grid, settings, floors, alpha)
+        effects["cells"] = _cells(current, expected, floors, alpha, settings)
+    judgement = Judgement(DriftStatus.OK, round(current.seen), needed, effects, "")
+    worst = max((effect.severity for effect in effects.values()), default=Severity.NONE)
+    status = STATUSES[worst]
+    if status is DriftStatus.OK and current.size < needed:
+        status = DriftStatus.INSUFFICIENT_DATA
+    return replace(judgement, status=status, detail=_detail(judgement, status, round(current.size)))
+
+
+@dataclass(frozen=True)
+class _Floors:
+    distance_warning: float
+    distance_critical: float
+    cells_warning: float
+    cells_critical: float
+
+
+def _floors(settings: DriftSettings, alpha: float, wobble: Wobble | None) -> _Floors:
+    distance_wobble = cells_wobble = 0.0
+    if wobble and wobble.days > 1:
+        # The wobble is itself estimated, from days that count as independent: Student's t, not the normal, allows for it.
+        factor = float(stats.t.isf(alpha / 2, wobble.days - 1))
+        distance_wobble, cells_wobble = factor * wobble.distance, factor**2 * wobble.cells
+    warning, critical = settings.warning_floor, settings.critical_floor
+    return _Floors(
+        max(warning, distance_wobble),
+        max(critical, distance_wobble),
+        max(w_squared_of(warning), cells_wobble),
+        max(w_squared_of(critical), cells_wobble),
+    )
+
+
+def w_squared_of(floor: float) -> float:
+    """The cells' floor that goes with a floor of the KS distance."""
+    return W_SQUARED_PER_DISTANCE_SQUARED * floor**2
+
+
+def needed_entities(critical: float, baseline: float, alpha: float) -> int:
+    """Entities needed to be sure of a change of twice the critical floor; so many that it cannot be said, when never."""
+    target = min(2 * critical, 1.0) - critical
+    budget = 2 * target**2 / np.log(2 / alpha) if target > 0 else 0.0
+    share = budget - 1 / baseline if baseline else 0.0
+    return int(np.ceil(1 / share)) if share > 0 else NEVER
+
+
+NEVER = 2**62
+
+
+def _shape(
+    current: Profile, expected: Profile, grid: Grid, settings: DriftSettings, floors: _Floors, alpha: float
+) -> Effect:
+    if not grid.kind.is_ordered:
+        return _largest_share(current, expected, grid, settings, floors, alpha)
+    slack = float(np.sqrt(np.log(2 / alpha) / 2 * (1 / current.size + 1 / expected.size))) if expected.size else 1.0
+    if settings.direction == "both":
+        value = distance.ks(expected, current, grid).low
+    else:
+        value = distance.one_sided_ks(expected, current, upwards=settings.direction == "up")
+    low, high = max(0.0, value - slack), min(1.0, value + slack)
+    return Effect("distance", value, low, high, floors.distance_warning, floors.distance_critical)
+
+
+def _largest_share(
+    current: Profile, expected: Profile, grid: Grid, settings: DriftSettings, floors: _Floors, alpha: float
+) -> Effect:
+    """The category whose share surely changed most, whichever way. The bounds allow for having looked at all of them."""
+    # true is the complement of false: the pair is one look.
+    looks = 1 if grid.kind is Kind.BOOLEAN else len(current.shares)
+    each = alpha / (2 * looks)
+    low, high = clopper_pearson(current.shares, current.size, each)
+    base_low, base_high = clopper_pearson(expected.shares, expected.size, each)
+    grown, shrunk = low - base_high, base_low - high
+    if grid.kind is Kind.BOOLEAN and settings.direction != "both":
+        chosen = grown if settings.direction == "up" else shrunk
+        sure = chosen[TRUE : TRUE + 1]
+        cell = TRUE
+    else:
+        sure = np.maximum(grown, shrunk)
+        cell = int(sure.argmax())
+    value = float(abs(current.shares[cell] - expected.shares[cell]))
+    most = float(np.maximum(high - base_low, base_high - low)[cell])
+    lowest = max(0.0, float(sure.max()))
+    return Effect("share", value, lowest, most, floors.distance_warning, floors.distance_critical)
+
+
+TRUE = 1  # the cell of `true` in a boolean's grid
+
+
+def _cells(current: Profile, expected: Profile, floors: _Floors, alpha: float, settings: DriftSettings) -> Effect:
+    found = distance.cells(expected, current)
+    low, high = w_squared_bounds(found, alpha)
+    if settings.direction != "both":
+        # A chi-square has no direction; it informs, and the shape decides.
+        return Effect("cells", found.w_squared, low, high, np.inf, np.inf)
+    return Effect("cells", found.w_squared, low, high, floors.cells_warning, floors.cells_critical)
+
+
+def w_squared_bounds(found: distance.CellDifference, alpha: float) -> tuple[float, float]:
+    """The smallest and the largest effect of which the statistic would be no surprise, by inverting its distribution."""
+    from scipy import optimize
+
+    if not found.degrees or not found.effective:
+        return 0.0, np.inf
+    statistic, degrees = found.statistic, found.degrees
+
+    def noncentrality(tail: object, target: float) -> float:
+        def excess(value: float) -> float:
+            return float(tail(statistic, degrees, value)) - target  # type: ignore[operator]
+
+        highest = 4 * statistic + 40 * degrees + 400
+        if excess(1e-9) * excess(highest) >= 0:
+            return 0.0
+        return float(optimize.brentq(excess, 1e-9, highest, xtol=1e-9, rtol=1e-9))
+
+    low = 0.0 if stats.chi2.sf(statistic, degrees) >= alpha else noncentrality(stats.ncx2.sf, alpha)
+    high = noncentrality(stats.ncx2.cdf, alpha)
+    return low / found.effective, high / found.effective
+
+
+def _rates(
+    current: Profile, expected: Profile, grid: Grid, settings: DriftSettings, alpha: float
+) -> dict[str, Effect | None]:
+    """Missing values, categories never seen, and what must not occur at all."""
+    looks = {"missing": (current.missing, expected.missing, current.seen)}
+    if grid.kind is Kind.CATEGORICAL:
+        looks["new"] = (float(current.shares[-1]), float(expected.shares[-1]), current.size)
+    effects: dict[str, Effect | None] = {}
+    for name, (rate, usual, n) in looks.items():
+        if not n:
+            continue
+        low, high = clopper_pearson(np.array([rate]), n, alpha / len(looks))
+        warning = max(1.5 * usual, usual + settings.missing_warning)
+        critical = max(3 * usual, usual + settings.missing_critical)
+        effects[name] = Effect(f"{name} rate", rate, float(low[0]), float(high[0]), warning, critical)
+    for name, rate in (("not_finite", current.not_finite), ("invalid", current.invalid)):
+        # Not statistics: one such row breaks the contract.
+        effects[name] = Effect(f"{name} rate", rate, rate, rate, 0.0, 0.0) if rate else None
+    return effects
+
+
+def clopper_pearson(shares: np.ndarray, n: float, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Exact one-sided bounds of binomial rates, each missed with a probability of at most alpha."""
+    if not n:
+        return np.zeros_like(shares), np.ones_like(shares)
+    hits = shares * n
+    low = np.where(hits > 0, stats.beta.ppf(alpha, np.maximum(hits, 1e-300), n - hits + 1), 0.0)
+    high = np.where(hits < n, stats.beta.isf(alpha, hits + 1, np.maximum(n - hits, 1e-300)), 1.0)
+    return low, high
+
+
+def _detail(judgement: Judgement, status: DriftStatus, n: int) -> str:
+    if status is DriftStatus.INSUFFICIENT_DATA:
+        if judgement.needed >= NEVER:
+            return "The baseline holds too few entities, or its floor is too high, for any change to be seen."
+        return f"{n:,} entities with a value; {judgement.needed:,} are needed."
+    named = judgement.alarms or ("shape",)
+    sentence = "; ".join(str(judgement.effects[name]) for name in named if name in judgement.effects)
+    return f"{sentence}." if sentence else "No value to compare."
