@@ -1,6 +1,6 @@
 """One drift Dag for each model that dbt declares."""
 
-from airflow.sdk import PartitionedAssetTimetable, dag, task
+from airflow.sdk import PartitionedAssetTimetable, TriggerRule, dag, task
 
 from features.contract import Model
 from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, scored, watched
@@ -35,27 +35,41 @@ def drift_dag(model: Model) -> None:
     )
     def drift() -> None:
         @task
-        def find_champion() -> str | None:
+        def plan(*, dag_run) -> dict:
             from features.steps import watch as step
 
-            return step.champion_version(model)
+            return step.plan(model, as_of_of(dag_run))
+
+        @task
+        def list_features(planned) -> list[str]:
+            return planned["features"]
 
         @task(map_index_template="{{ feature }}")
-        def watch(feature: str, champion: str | None, *, dag_run) -> dict:
+        def watch(feature: str, planned: dict, *, dag_run) -> dict:
             from airflow.sdk import get_current_context
 
             from features.steps import watch as step
 
             get_current_context()["feature"] = feature
-            return step.watch_feature(model, feature, champion, as_of_of(dag_run))
+            return step.watch_feature(model, feature, planned, as_of_of(dag_run))
 
-        @task(outlets=[watched(model)])
-        def conclude(reports, *, dag_run, outlet_events) -> dict:
-            facts = {report["feature"]: report["status"] for report in reports}
-            emit(outlet_events, watched(model), as_of_of(dag_run), facts)
-            return facts
+        # Whatever became of some features, the others are concluded from.
+        @task(outlets=[watched(model)], trigger_rule=TriggerRule.ALL_DONE)
+        def conclude(planned, findings, *, dag_run, outlet_events) -> dict:
+            from features.steps import conclude as step
 
-        conclude(watch.partial(champion=find_champion()).expand(feature=list(model.feature_names)))
+            concluded = step.conclude(model, planned, [found for found in findings if found], as_of_of(dag_run))
+            emit(outlet_events, watched(model), as_of_of(dag_run), concluded)
+            return concluded
+
+        @task
+        def every_feature_was_watched() -> None:
+            """Fails with the features whose tasks did, so that the run is red."""
+
+        planned = plan()
+        findings = watch.partial(planned=planned).expand(feature=list_features(planned))
+        conclude(planned, findings)
+        findings >> every_feature_was_watched()
 
     drift()
 

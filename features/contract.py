@@ -46,8 +46,8 @@ class Strict(BaseModel):
 class DriftSettings(Strict):
     """config.meta.drift of a feature's column, or `off`: from where on a change matters.
 
-    Floors are KS distances: 0.04 is a shift of about a tenth of a standard deviation, 0.10 of a quarter. Where values have
-    no order they are changes of a category's share.
+    Floors are KS distances: 0.04 is a shift of about a tenth of a standard deviation, 0.10 of a quarter. Where values
+    have no order they are changes of a category's share.
 
     Attributes:
         watch: whether it is watched at all; `drift: off` is short for `watch: false`.
@@ -115,6 +115,7 @@ class FeatureView(Strict):
         name: of its table. Versions of one dbt model are views of their own.
         entity: its key columns beside as_of.
         expires_after: how long after as_of its snapshot counts as fresh, as PostgreSQL writes an interval.
+        owner: whom to ask when what it delivers is wrong: its own, or that of its dbt group.
         audited_share: of the served rows, how many the parity gate recomputes; 1 is all.
         events: schema and name of the staging model it aggregates.
         serving: schema and name of the relation that serves its published snapshot; None when nothing does.
@@ -124,6 +125,7 @@ class FeatureView(Strict):
     name: str
     schema_name: str
     entity: tuple[str, ...]
+    owner: str
     lookback_days: int
     expires_after: str
     audited_share: float
@@ -267,6 +269,7 @@ class FeatureViewMeta(Strict):
     """config.meta of a feature view."""
 
     entity: Entity
+    owner: str | None = None
     lookback_days: int = Field(ge=1)
     expires_after: str
     audited_share: float = Field(default=1.0, gt=0, le=1)
@@ -344,8 +347,11 @@ def _read(manifest: Path, modified: int) -> Contract:
         for node in parsed["nodes"].values()
         if node["resource_type"] == "model" and node["package_name"] == PACKAGE
     }
+    owners = {group["name"]: _owner(group["owner"]) for group in parsed["groups"].values()}
     views = {
-        name: _feature_view(node, nodes) for name, node in nodes.items() if "entity" in node["config"].get("meta", {})
+        name: _feature_view(node, nodes, owners)
+        for name, node in nodes.items()
+        if "entity" in node["config"].get("meta", {})
     }
     exposures = [exposure for exposure in parsed["exposures"].values() if exposure["type"] == "ml"]
     models = {exposure["name"]: _model(exposure, views, nodes) for exposure in exposures}
@@ -365,9 +371,18 @@ def _where(node: dict[str, Any]) -> str:
     return f"{(node['patch_path'] or node['original_file_path']).split('://')[-1]}: {node['name']}"
 
 
-def _feature_view(node: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> FeatureView:
+def _owner(owner: dict[str, Any]) -> str:
+    """Name and address, as far as they are given."""
+    name, email = owner.get("name"), owner.get("email")
+    return f"{name} <{email}>" if name and email else str(name or email)
+
+
+def _feature_view(node: dict[str, Any], nodes: dict[str, dict[str, Any]], owners: dict[str, str]) -> FeatureView:
     where = _where(node)
     meta = _checked(FeatureViewMeta, node["config"]["meta"], where)
+    owner = meta.owner or owners.get(node["config"].get("group") or "")
+    if not owner:
+        raise SkewlessError(f"{where}: config.meta.owner: it has none, and is in no dbt group that has one.")
     for column in meta.entity:
         if not node["columns"].get(column, {}).get("data_type"):
             raise SkewlessError(f"{where}.{column}: a column of the entity needs an entry with a data_type.")
@@ -383,6 +398,7 @@ def _feature_view(node: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> Fea
         name=node["alias"],
         schema_name=node["schema"],
         entity=meta.entity,
+        owner=owner,
         lookback_days=meta.lookback_days,
         expires_after=meta.expires_after,
         audited_share=meta.audited_share,
@@ -451,7 +467,7 @@ def _model(exposure: dict[str, Any], views: dict[str, FeatureView], nodes: dict[
     return Model(
         name=exposure["name"],
         description=exposure["description"],
-        owner=exposure["owner"].get("name") or exposure["owner"]["email"],
+        owner=_owner(exposure["owner"]),
         entity=meta.entity,
         feature_view=views[meta.feature_view],
         labels=meta.labels,

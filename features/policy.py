@@ -66,6 +66,17 @@ class DriftFinding:
 
 
 @dataclass(frozen=True)
+class DataIncident:
+    """A sick pipeline: what is wrong, since when, and whom to ask."""
+
+    incident_id: int
+    cause: str
+    features: tuple[str, ...]
+    opened_at: datetime
+    owner: str
+
+
+@dataclass(frozen=True)
 class PolicyInputs:
     """What the policy judges by; None is "not known".
 
@@ -73,6 +84,7 @@ class PolicyInputs:
         new_labels: labels matured since the champion was trained.
         recent_metric: the champion's metric on labels that matured since it was trained.
         recent_labels: how many labels that metric rests on.
+        data_incidents: those that are open, and that nobody called genuine.
     """
 
     champion: Champion | None
@@ -80,6 +92,7 @@ class PolicyInputs:
     new_labels: int | None
     recent_metric: float | None
     recent_labels: int
+    data_incidents: Sequence[DataIncident] = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,7 @@ class RetrainingPolicy:
                 self._data_volume(inputs),
             )
         fired = sorted((finding for finding in findings if finding.fired), key=_priority, reverse=True)
-        blocked = _missing_features(inputs) if fired else ()
+        blocked = (*_missing_features(inputs), *_sick_pipelines(inputs)) if fired else ()
         return RetrainingDecision(
             as_of=as_of,
             should_retrain=bool(fired) and not blocked,
@@ -199,6 +212,16 @@ def _missing_features(inputs: PolicyInputs) -> tuple[str, ...]:
         f"{finding.feature} has stopped arriving; mend the pipeline before retraining."
         for finding in inputs.drift or ()
         if finding.status == "missing_feature"
+    )
+
+
+def _sick_pipelines(inputs: PolicyInputs) -> tuple[str, ...]:
+    """A model that is retrained on corrupted data learns the corruption."""
+    return tuple(
+        f"Incident {incident.incident_id} is open since {incident.opened_at:%Y-%m-%d %H:%M}Z: {incident.cause} in "
+        f"{', '.join(incident.features)}. Ask {incident.owner}; if the change is genuine, "
+        f"`skewless resolve-incident {incident.incident_id} --as genuine` lets retraining go on."
+        for incident in inputs.data_incidents
     )
 
 

@@ -1,15 +1,16 @@
 """How far a feature strays from its own expectation although all is well.
 
-Rows of one entity come again, seasons are never quite the same, hours resemble the hour before: all of it makes windows
-differ by more than independent sampling would have them. The excess is measured on clean history, each week against the
-other weeks, and raises the floors (`features.drift.decision`). Kolmogorov's statistic has E[K squared] = pi squared / 12,
-so D squared - 0.822 / n is what sampling does not explain.
+Rows of one entity come again, seasons are never quite the same, hours resemble the hour before: all of it makes
+windows differ by more than independent sampling would have them. The excess is measured on clean history, each week
+against the other weeks, and raises the floors (`features.drift.decision`). Kolmogorov's statistic has
+E[K squared] = pi squared / 12, so D squared - 0.822 / n is what sampling does not explain.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 
@@ -38,6 +39,15 @@ class Hour:
     as_of: datetime
     sketch: Sketch
     entities: float
+
+
+def is_covered(hours: Sequence[datetime], since: datetime, until: datetime) -> bool:
+    """Whether enough of a period was counted to call it known, at the pace at which its hours came."""
+    gaps = sorted(later - earlier for earlier, later in pairwise(hours))
+    if len(gaps) < DAYS_NEEDED - 1:
+        return False
+    pace = max(gaps[len(gaps) // 2], HOUR)
+    return len(hours) * pace >= COVERAGE_NEEDED * (until - since)
 
 
 def baseline_of_hours(hours: Sequence[Hour], grid: Grid, entities: float, windows: Sequence[int]) -> Baseline:
@@ -118,7 +128,7 @@ def _wobble(
                 effects.append((found.statistic - found.degrees) / found.effective if found.degrees else 0.0)
     if not distances:
         return Wobble(0.0, 0.0, days)
-    return Wobble(float(np.sqrt(max(0.0, np.mean(distances)))), float(max(0.0, np.mean(effects))), days)
+    return Wobble(float(np.sqrt(max(0.0, float(np.mean(distances))))), max(0.0, float(np.mean(effects))), days)
 
 
 def _distance(expected: Profile, current: Profile, grid: Grid) -> float:
@@ -128,14 +138,14 @@ def _distance(expected: Profile, current: Profile, grid: Grid) -> float:
 
 
 def _windows(hours: Sequence[Hour], window: int, stride: int) -> list[Sequence[Hour]]:
-    """Windows of a length within a week, each the hours of (end - window, end]; a short one has half its hours at least."""
+    """Windows of a length within a week, each the hours of (end - window, end], with half of them at least."""
     ends = [hour.as_of for hour in hours][::stride] if window < len(hours) else [hours[-1].as_of]
     found = [[hour for hour in hours if end - window * HOUR < hour.as_of <= end] for end in ends]
     return [part for part in found if 2 * len(part) >= min(window, len(hours))]
 
 
 def _longer_is_no_worse(wobble: Mapping[int, Wobble]) -> dict[int, Wobble]:
-    """A window of a week was seen four times only, but it is a mean of days, and a mean strays no further than its parts.
+    """A window of a week was seen four times only, but it is a mean of days, which strays no further than its parts.
 
     (The sup-norm is convex: by Jensen's inequality the mean square of the mean is at most the mean of the squares.)
     """

@@ -12,7 +12,8 @@ Three families of tests, because no single one sees everything:
   It sees what leaves the shape alone: spikes, rounding, two bumps for one.
 * rates: the exact binomial bound (Clopper & Pearson 1934) for missing values and for categories never seen before.
 
-A floor is the larger of the declared one and of how far the feature strays when all is well (`features.drift.calibration`).
+A floor is the larger of the declared one and of how far the feature strays when all is well
+(`features.drift.calibration`).
 """
 
 from dataclasses import dataclass, replace
@@ -170,7 +171,7 @@ class _Floors:
 def _floors(settings: DriftSettings, alpha: float, wobble: Wobble | None) -> _Floors:
     distance_wobble = cells_wobble = 0.0
     if wobble and wobble.days > 1:
-        # The wobble is itself estimated, from days that count as independent: Student's t, not the normal, allows for it.
+        # The wobble is itself estimated, from days that count as independent: Student's t allows for it.
         factor = float(stats.t.isf(alpha / 2, wobble.days - 1))
         distance_wobble, cells_wobble = factor * wobble.distance, factor**2 * wobble.cells
     warning, critical = settings.warning_floor, settings.critical_floor
@@ -188,7 +189,7 @@ def w_squared_of(floor: float) -> float:
 
 
 def needed_entities(critical: float, baseline: float, alpha: float) -> int:
-    """Entities needed to be sure of a change of twice the critical floor; so many that it cannot be said, when never."""
+    """Entities needed to be sure of a change of twice the critical floor; NEVER when no number would do."""
     target = min(2 * critical, 1.0) - critical
     budget = 2 * target**2 / np.log(2 / alpha) if target > 0 else 0.0
     share = budget - 1 / baseline if baseline else 0.0
@@ -215,7 +216,7 @@ def _shape(
 def _largest_share(
     current: Profile, expected: Profile, grid: Grid, settings: DriftSettings, floors: _Floors, alpha: float
 ) -> Effect:
-    """The category whose share surely changed most, whichever way. The bounds allow for having looked at all of them."""
+    """The category whose share surely changed most. The bounds allow for having looked at all of them."""
     # true is the complement of false: the pair is one look.
     looks = 1 if grid.kind is Kind.BOOLEAN else len(current.shares)
     each = alpha / (2 * looks)
@@ -228,7 +229,8 @@ def _largest_share(
         cell = TRUE
     else:
         sure = np.maximum(grown, shrunk)
-        cell = int(sure.argmax())
+        # Where nothing is sure, what seems to have changed most is shown.
+        cell = int((sure if sure.max() > 0 else np.abs(current.shares - expected.shares)).argmax())
     value = float(abs(current.shares[cell] - expected.shares[cell]))
     most = float(np.maximum(high - base_low, base_high - low)[cell])
     lowest = max(0.0, float(sure.max()))
@@ -248,7 +250,7 @@ def _cells(current: Profile, expected: Profile, floors: _Floors, alpha: float, s
 
 
 def w_squared_bounds(found: distance.CellDifference, alpha: float) -> tuple[float, float]:
-    """The smallest and the largest effect of which the statistic would be no surprise, by inverting its distribution."""
+    """The smallest and the largest effect of which the statistic would be no surprise."""
     from scipy import optimize
 
     if not found.degrees or not found.effective:

@@ -1,8 +1,9 @@
 """Distances between two distributions on one grid.
 
-Kolmogorov-Smirnov is bracketed: on the cells' edges it is exact, and within a cell it can be larger by no more than the
-cell's own mass. Wasserstein-1 is exact unless the distributions cross within a cell, also in the open cells at both ends,
-because each cell knows the sum of its values. PSI, Cohen's w squared and chi-square look at the cells as they are.
+Kolmogorov-Smirnov is bracketed: on the cells' edges it is exact, and within a cell it can be larger by no more than
+the cell's own mass. Wasserstein-1 is exact unless the distributions cross within a cell, also in the open cells at
+both ends, because each cell knows the sum of its values. PSI, Cohen's w squared and chi-square look at the cells as
+they are.
 """
 
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from features.contract import DriftSettings, Severity
 from features.drift import distance
-from features.drift.decision import SEVERITIES, DriftStatus, Effect, Judgement, judge
+from features.drift.decision import NEVER, SEVERITIES, DriftStatus, Effect, Judgement, judge
 from features.drift.profile import Baseline, Profile
 
 WHOLE = "all"
@@ -120,7 +120,7 @@ def compare(
         n=n,
         detail=judgement.detail,
         kind=grid.kind,
-        needed_n=judgement.needed,
+        needed_n=judgement.needed if judgement.needed < NEVER else None,
         missing_rate=current.missing if n else None,
         baseline_missing_rate=expected.missing,
         decided_by=decided_by,

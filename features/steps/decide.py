@@ -10,8 +10,9 @@ from psycopg import sql
 
 from features import tracking, training, warehouse
 from features.contract import Model, Severity
-from features.drift import SEVERITIES, DriftStatus
-from features.policy import Champion, DriftFinding, PolicyInputs, RetrainingDecision, RetrainingPolicy
+from features.drift.decision import SEVERITIES, DriftStatus
+from features.drift.incidents import open_incidents
+from features.policy import Champion, DataIncident, DriftFinding, PolicyInputs, RetrainingDecision, RetrainingPolicy
 from features.steps.read import baseline_of
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,11 @@ def gather(
     connection: warehouse.Connection, model: Model, version: tracking.Version | None, as_of: datetime
 ) -> PolicyInputs:
     """What is known at as_of about the champion, its inputs and its labels."""
+    incidents = _data_incidents(connection, model, as_of)
     if version is None:
-        return PolicyInputs(champion=None, drift=None, new_labels=None, recent_metric=None, recent_labels=0)
+        return PolicyInputs(
+            champion=None, drift=None, new_labels=None, recent_metric=None, recent_labels=0, data_incidents=incidents
+        )
     metric = model.promotion.metric
     recent_metric, recent_labels = _recent_performance(connection, model, version, as_of)
     return PolicyInputs(
@@ -53,14 +57,30 @@ def gather(
         new_labels=_new_labels(connection, model, version, as_of),
         recent_metric=recent_metric,
         recent_labels=recent_labels,
+        data_incidents=incidents,
     )
+
+
+def _data_incidents(connection: warehouse.Connection, model: Model, as_of: datetime) -> list[DataIncident]:
+    """Those that block retraining at as_of."""
+    return [
+        DataIncident(
+            incident_id=incident.incident_id or 0,
+            cause=str(incident.cause),
+            features=incident.features,
+            opened_at=incident.opened_at,
+            owner=incident.owner,
+        )
+        for incident in open_incidents(connection, model)
+        if incident.blocks_retraining and incident.opened_at <= as_of
+    ]
 
 
 def _drift(
     connection: warehouse.Connection, model: Model, version: tracking.Version, as_of: datetime
 ) -> list[DriftFinding]:
     rows = connection.execute(
-        "select feature, status from monitoring.drift_reports"
+        "select feature, status from monitoring.feature_drift"
         " where model_name = %s and model_version = %s and as_of = %s",
         [model.name, version.number, as_of],
     ).fetchall()

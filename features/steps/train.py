@@ -8,6 +8,7 @@ from typing import Any
 from features import tracking, training, warehouse
 from features.contract import Model
 from features.extracts import TrainingExtract, training_extract
+from features.steps.baseline import write_baselines
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def promote(model: Model, number: str, as_of: datetime) -> dict[str, Any]:
         _write_evaluation(connection, model, number, as_of, judged, split, extract, promoted, reason)
         if promoted:
             _write_baseline(connection, model, number, split, extract)
+            write_baselines(connection, model, number, split, extract.feature_version, tracking.load(model, number))
     if promoted:
         # Last, so that a champion always has its baseline.
         tracking.promote(model, number)

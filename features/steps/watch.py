@@ -1,68 +1,349 @@
-"""Watching: compares a feature at as_of with what the champion was trained on, and writes the report."""
+"""Watching: counts what is new of a feature, compares its windows with the baselines, and writes the reports.
+
+`plan` says what there is to watch and counts whom the hours' rows belong to; `watch_feature` is one feature's task;
+`features.steps.conclude` reads the tasks' findings together.
+"""
 
 import logging
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
-from features import ledger, warehouse
-from features.contract import Model
-from features.drift import DriftStatus, FeatureDriftMonitor, FeatureDriftReport, settings_of
-from features.steps.read import Baseline, baseline_of, baseline_values, snapshot
+import numpy as np
+
+from features import warehouse
+from features.contract import Model, Severity
+from features.drift import store
+from features.drift.calibration import DAYS_NEEDED, Hour, baseline_of_hours, is_covered
+from features.drift.cause import Evidence, diagnose
+from features.drift.decision import Budget, DriftStatus, judge
+from features.drift.looks import HOUR, WEEK, Look, Outlook, not_declared
+from features.drift.profile import Baseline, Profile
+from features.drift.report import WHOLE, FeatureDriftReport, Subject, compare
+from features.drift.rows import count, count_entities, distinct_entities, quantiles
+from features.drift.sketch import Sketch
+from features.drift.store import BaselineKey, StoredBaseline, StoredGrid
 
 log = logging.getLogger(__name__)
 
 NO_CHAMPION = "none"
+# Every window is compared with the training rows and with the first healthy weeks.
+BASELINES = 2
+# A window needs half of its hours, or it is another window.
+HOURS_NEEDED = 0.5
+# Worst first, when one word has to stand for all reports of a feature.
+WORST_FIRST = (
+    DriftStatus.ERROR,
+    DriftStatus.MISSING_FEATURE,
+    DriftStatus.UNEXPECTED_FEATURE,
+    DriftStatus.CRITICAL,
+    DriftStatus.WARNING,
+    DriftStatus.OK,
+    DriftStatus.INSUFFICIENT_DATA,
+    DriftStatus.BASELINE_MISSING,
+)
 
 
-def champion_version(model: Model) -> str | None:
-    """The champion's version, looked up once for all features."""
+def plan(model: Model, as_of: datetime) -> dict[str, Any]:
+    """What to watch at as_of, looked up once for all features.
+
+    Returns:
+        champion (its version or None), features (the names to watch, in order), alpha (what one test may spend of the
+        budget of false alarms).
+    """
     from features import tracking  # takes seconds to import, which the mapped tasks are spared
 
     champion = tracking.champion(model)
-    return champion.number if champion else None
+    number = champion.number if champion else None
+    with warehouse.connect() as connection:
+        outlook = Outlook(connection, model, number, as_of)
+        for look in outlook.sources():
+            _count_populations(connection, model, look, as_of)
+        names = [*outlook.declared, *(not_declared(connection, model, number, as_of) if number else [])]
+    monitoring = model.monitoring
+    parts = len(monitoring.windows_hours) * (1 + len(monitoring.segments)) * (2 if outlook.uses_log else 1)
+    budget = Budget(monitoring.false_alarms_per_week, max(1, len(names)) * parts * BASELINES)
+    return {"champion": number, "features": names, "alpha": budget.alpha}
 
 
-def watch_feature(model: Model, feature: str, champion: str | None, as_of: datetime) -> dict[str, Any]:
-    """Writes one feature's report at as_of, whatever is found; doing so again replaces it.
+def _count_populations(connection: warehouse.Connection, model: Model, look: Look, as_of: datetime) -> None:
+    source = look.source
+    known = store.read_populations(connection, model, source.name, source.version, as_of - WEEK, as_of)
+    hours = sorted((set(look.hours) - set(known.get(WHOLE, {}))) | set(look.counted_again))
+    store.write_populations(connection, model, source, hours, count_entities(connection, source, hours))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A feature's reports from one source, and what its worst alarm looks like; a JSON value."""
+
+    reports: list[tuple[FeatureDriftReport, int | None]]
+    alarm: dict[str, str] | None
+    hours_unchanged: int = 0
+    is_constant: bool = False
+
+
+def watch_feature(model: Model, feature: str, planned: Mapping[str, Any], as_of: datetime) -> dict[str, Any]:
+    """Writes a feature's reports at as_of, whatever is found; doing so again replaces them.
 
     Args:
-        champion: the version to compare with, or None while there is none.
+        feature: its name, or (prediction), or (label).
+        planned: what `plan` returned.
 
     Returns:
-        the feature, its status and the finding as a sentence.
+        the feature's worst status and finding as a sentence, and the probable cause when it alarms.
     """
-    with warehouse.connect() as connection:
-        version = ledger.current_version(connection, model.feature_view)
-        serving = snapshot(connection, model, as_of, version, [feature])[feature]
-        baseline = baseline_of(connection, model, champion) if champion else None
-        if baseline is None:
-            detail = "There is no champion to compare with." if champion is None else "The champion has no baseline."
-            report = FeatureDriftReport(feature, as_of, DriftStatus.BASELINE_MISSING, len(serving), detail)
-        else:
-            training_values = baseline_values(connection, model, baseline, feature).to_numpy(dtype=float)
-            monitor = FeatureDriftMonitor({feature: training_values}, settings_of(model.feature_view.features))
-            report = monitor.check(feature, serving.to_numpy(dtype=float), as_of)
-        _write(connection, model, champion or NO_CHAMPION, report, baseline)
-    log.info("%s: %s. %s", feature, report.status, report.detail)
-    return {"feature": feature, "status": str(report.status), "detail": report.detail}
-
-
-def _write(
-    connection: warehouse.Connection, model: Model, version: str, report: FeatureDriftReport, baseline: Baseline | None
-) -> None:
-    row = asdict(report) | {
-        "status": str(report.status),
-        "drift_detected": report.drift_detected,
-        "model_name": model.name,
-        "model_version": version,
-        "baseline_id": baseline.baseline_id if baseline else None,
+    champion = planned["champion"]
+    try:
+        reports, findings = _look_at(model, feature, planned, as_of)
+    except Exception as error:
+        report = FeatureDriftReport(Subject(feature, as_of, "snapshot"), DriftStatus.ERROR, 0, _in_one_line(error))
+        with warehouse.connect() as connection:
+            store.write_reports(connection, model, champion or NO_CHAMPION, [(report, None)])
+        raise
+    worst = worst_of(reports)
+    log.info("%s: %s. %s", feature, worst.status, worst.detail)
+    return {
+        "feature": feature,
+        "status": str(worst.status),
+        "severity": int(worst.severity),
+        "detail": worst.detail,
+        "where": where(worst.subject),
+        "n": worst.n,
+        "alarm": next((finding.alarm for finding in findings if finding.alarm), None),
+        "hours_unchanged": max(finding.hours_unchanged for finding in findings),
+        "is_constant": all(finding.is_constant for finding in findings),
     }
-    names = list(row)
-    updates = ", ".join(f"{name} = excluded.{name}" for name in names)
-    connection.execute(
-        f"insert into monitoring.drift_reports ({', '.join(names)})"
-        f" values ({', '.join(f'%({name})s' for name in names)})"
-        f" on conflict (model_name, as_of, feature, model_version) do update set {updates}, reported_at = now()",
-        row,
-    )
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _look_at(
+    model: Model, feature: str, planned: Mapping[str, Any], as_of: datetime
+) -> tuple[list[FeatureDriftReport], list[Finding]]:
+    champion = planned["champion"]
+    with warehouse.connect() as connection:
+        looks = Outlook(connection, model, champion, as_of).looks(feature)
+        findings = [_Watch(connection, model, look, champion, as_of, planned["alpha"]).finding() for look in looks]
+        if not looks:
+            findings = [_cannot_look(connection, model, feature, champion, as_of)]
+        reports = [report for finding in findings for report in finding.reports]
+        store.write_reports(connection, model, champion or NO_CHAMPION, reports)
+    return [report for report, _ in reports], findings
+
+
+def worst_of(reports: Sequence[FeatureDriftReport]) -> FeatureDriftReport:
+    """The report that stands for all of a feature's: the worst, and of several such the shortest window's."""
+    return min(reports, key=lambda report: (WORST_FIRST.index(report.status), report.subject.window_hours))
+
+
+def where(subject: Subject) -> str:
+    """Which comparison a report is of, in words."""
+    parts = [subject.source.replace("_", " "), f"{subject.window_hours} h", f"against {subject.baseline}"]
+    return ", ".join(([] if subject.segment == WHOLE else [subject.segment]) + parts)
+
+
+def _cannot_look(
+    connection: warehouse.Connection, model: Model, feature: str, champion: str | None, as_of: datetime
+) -> Finding:
+    """There is no source: no champion, or the contract does not declare the feature."""
+    status, detail = DriftStatus.UNEXPECTED_FEATURE, "Requests bring it, and dbt does not declare it."
+    if champion is None:
+        status, detail = DriftStatus.BASELINE_MISSING, "There is no champion to compare with."
+    elif store.read_baseline(connection, model, feature, BaselineKey("training", "training", WHOLE, champion)):
+        status = DriftStatus.MISSING_FEATURE
+        detail = f"The champion was trained on it, and {model.feature_view.name} does not declare it any more."
+    return Finding([(FeatureDriftReport(Subject(feature, as_of, "snapshot"), status, 0, detail), None)], None)
+
+
+class _Watch:
+    """A feature's values from one source, counted and compared."""
+
+    def __init__(
+        self,
+        connection: warehouse.Connection,
+        model: Model,
+        look: Look,
+        champion: str | None,
+        as_of: datetime,
+        alpha: float,
+    ) -> None:
+        self._connection, self._model, self._look, self._as_of, self._alpha = connection, model, look, as_of, alpha
+        self._champion = champion
+        source = look.source
+        self._populations = store.read_populations(connection, model, source.name, source.version, as_of - WEEK, as_of)
+
+    def finding(self) -> Finding:
+        """Counts what is new, and compares every segment and window with every baseline there is."""
+        reports: list[tuple[FeatureDriftReport, int | None]] = []
+        alarms: list[tuple[Severity, dict[str, str]]] = []
+        unchanged, is_constant = 0, False
+        for segment in self._look.segments:
+            baselines = self._baselines(segment)
+            if not baselines:
+                reports.append((self._no_baseline(segment), None))
+            for key, stored in baselines:
+                hours = self._hours(stored, segment)
+                if segment == WHOLE:
+                    unchanged, is_constant = hours_unchanged(hours), _is_constant(stored.baseline)
+                found = [self._report(key, stored, hours, window) for window in self._model.monitoring.windows_hours]
+                reports += [(report, stored.baseline_id) for report in found]
+                loud = [report for report in found if report.drift_detected]
+                if loud:
+                    alarms.append(self._alarm(worst_of(loud), stored, hours))
+        worst = max(alarms, key=lambda alarm: alarm[0], default=None)
+        return Finding(reports, worst[1] if worst else None, unchanged, is_constant)
+
+    def _no_baseline(self, segment: str) -> FeatureDriftReport:
+        population = self._populations.get(segment, {}).get(self._as_of)
+        subject = Subject(self._look.column.name, self._as_of, self._look.source.name, segment)
+        detail = "There is no champion to compare with."
+        if self._champion:
+            detail = f"v{self._champion} was promoted without a baseline of it; it was not among its features."
+        return FeatureDriftReport(
+            subject, DriftStatus.BASELINE_MISSING, population.entities if population else 0, detail
+        )
+
+    def _baselines(self, segment: str) -> list[tuple[BaselineKey, StoredBaseline]]:
+        name = self._look.column.name
+        found: list[tuple[BaselineKey, StoredBaseline]] = []
+        for key in self._look.baselines(self._champion or NO_CHAMPION, segment):
+            stored = store.read_baseline(self._connection, self._model, name, key)
+            if stored is None and key.kind == "serving" and found:
+                stored = self._first_healthy_weeks(key, found[0][1])
+            if stored:
+                found.append((key, stored))
+        return found
+
+    def _hours(self, stored: StoredBaseline, segment: str) -> list[Hour]:
+        """The hours of the last week in the baseline's cells, counting those that were not counted yet."""
+        look, grid = self._look, StoredGrid(stored.grid_id, stored.baseline.grid)
+        missing = store.missing_hours(self._connection, grid, look.source, look.hours)
+        if segment == WHOLE:
+            missing = sorted({*missing, *look.counted_again})
+        if missing:
+            found = count(self._connection, look.source, look.column, grid.grid, missing)
+            store.write_sketches(self._connection, grid, look.source, missing, found)
+        sketches = store.read_sketches(
+            self._connection,
+            stored.grid_id,
+            look.source.name,
+            look.source.version,
+            segment,
+            self._as_of - WEEK,
+            self._as_of,
+        )
+        return store.as_hours(sketches, self._populations.get(segment, {}))
+
+    def _report(self, key: BaselineKey, stored: StoredBaseline, hours: list[Hour], window: int) -> FeatureDriftReport:
+        source = self._look.source.name
+        subject = Subject(self._look.column.name, self._as_of, source, key.segment, window, key.kind)
+        inside = _within(hours, self._as_of, window)
+        expected = expected_hours(hours, window)
+        if len(inside) < HOURS_NEEDED * expected:
+            detail = f"{len(inside)} of its {expected} hours are there; half of them are needed."
+            return FeatureDriftReport(subject, DriftStatus.INSUFFICIENT_DATA, 0, detail)
+        return compare(
+            subject,
+            self._profile(inside, key.segment, stored.baseline),
+            stored.baseline,
+            [(hour.as_of, hour.sketch.given) for hour in inside],
+            self._look.settings,
+            self._alpha,
+        )
+
+    def _profile(self, hours: Sequence[Hour], segment: str, baseline: Baseline) -> Profile:
+        populations = self._populations.get(segment, {})
+        parts = [populations[hour.as_of] for hour in hours if hour.as_of in populations]
+        return Profile.of(Sketch.total([hour.sketch for hour in hours], baseline.grid), distinct_entities(parts))
+
+    def _alarm(
+        self, report: FeatureDriftReport, stored: StoredBaseline, hours: list[Hour]
+    ) -> tuple[Severity, dict[str, str]]:
+        """What the alarm of a window looks like."""
+        baseline, subject = stored.baseline, report.subject
+        inside = _within(hours, self._as_of, subject.window_hours)
+        current = self._profile(inside, subject.segment, baseline)
+        expected = baseline.expected((hour.as_of, hour.sketch.given) for hour in inside)
+        wobble = baseline.wobble.get(subject.window_hours)
+        judged = judge(current, expected, baseline.grid, self._look.settings, self._alpha, wobble)
+        earlier = [hour.sketch.counts for hour in hours if hour.as_of < inside[0].as_of]
+        newest = inside[-1]
+        found = diagnose(
+            Evidence(
+                grid=baseline.grid,
+                current=current,
+                expected=expected,
+                alarms=judged.alarms,
+                quantiles=quantiles(self._connection, self._look.source, self._look.column, [newest.as_of])
+                if baseline.grid.kind.is_ordered
+                else np.empty(0),
+                usual=np.median(earlier, axis=0) if earlier else np.empty(0),
+                present=newest.sketch.counts.astype(np.float64),
+                floor=self._look.settings.warning_floor,
+            )
+        )
+        facts = {"cause": str(found.cause), "because": found.because, "detail": report.detail, "where": where(subject)}
+        return report.severity, facts
+
+    def _first_healthy_weeks(self, key: BaselineKey, training: StoredBaseline) -> StoredBaseline | None:
+        """Makes the serving baseline as soon as there are four weeks without an incident of the feature."""
+        since = self._as_of - timedelta(days=DAYS_NEEDED)
+        source, name = self._look.source, self._look.column.name
+        sketches = store.read_sketches(
+            self._connection, training.grid_id, source.name, source.version, key.segment, since, self._as_of
+        )
+        if not is_covered(list(sketches), since, self._as_of):
+            return None
+        if store.had_incident(self._connection, self._model, name, since):
+            return None
+        populations = store.read_populations(
+            self._connection, self._model, source.name, source.version, since, self._as_of
+        ).get(key.segment, {})
+        baseline = baseline_of_hours(
+            store.as_hours(sketches, populations),
+            training.baseline.grid,
+            distinct_entities(list(populations.values())),
+            self._model.monitoring.windows_hours,
+        )
+        grid = StoredGrid(training.grid_id, training.baseline.grid)
+        slots = {**baseline.slots, store.WHOLE_SLOT: (baseline.whole, baseline.entities)}
+        store.write_baseline(
+            self._connection, self._model, name, key, grid, slots, (since, self._as_of), baseline.wobble
+        )
+        log.info("%s: the last %s days are its serving baseline from now on.", name, DAYS_NEEDED)
+        return store.read_baseline(self._connection, self._model, name, key)
+
+
+def _within(hours: Sequence[Hour], as_of: datetime, window: int) -> list[Hour]:
+    return [hour for hour in hours if hour.as_of > as_of - window * HOUR]
+
+
+def expected_hours(hours: Sequence[Hour], window: int) -> int:
+    """How many instants a window of this many hours should have, by the pace at which they came."""
+    gaps = [later.as_of - earlier.as_of for earlier, later in pairwise(hours)]
+    pace = max(sorted(gaps)[len(gaps) // 2], HOUR) if len(gaps) > 1 else HOUR
+    return max(1, round(window * HOUR / pace))
+
+
+def hours_unchanged(hours: Sequence[Hour]) -> int:
+    """For how many of the newest hours nothing changed at all: not one count, not one sum."""
+    steps = 0
+    for earlier, later in zip(reversed(hours[:-1]), reversed(hours), strict=False):
+        if not _same(earlier.sketch, later.sketch):
+            break
+        steps += 1
+    return steps
+
+
+def _same(one: Sketch, other: Sketch) -> bool:
+    return one.given > 0 and np.array_equal(one.counts, other.counts) and np.array_equal(one.sums, other.sums)
+
+
+def _is_constant(baseline: Baseline) -> bool:
+    """Whether the feature never had but one value, so that standing still says nothing."""
+    return int((baseline.whole.counts > 0).sum()) <= 1

@@ -1,0 +1,360 @@
+"""Where values are read, and the SQL that counts them in one pass. Rows never leave the warehouse.
+
+A source gives one row per entity and hour: several requests of one entity within an hour are one piece of evidence, and
+the first of them counts.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from psycopg import sql
+
+from features import warehouse
+from features.contract import Feature, Model, Valid
+from features.drift.report import WHOLE
+from features.drift.sketch import CELLS, LARGEST, Grid, Kind, Sketch
+
+PREDICTION = "(prediction)"
+LABEL = "(label)"
+# How many of the smallest hashes are kept: an estimate from k of them errs by about 1 / sqrt(k).
+HASHES_KEPT = 256
+CATEGORIES_KNOWN = 10_000
+
+BINARY_TYPES = ("boolean", "bool")
+TIME_TYPES = ("date", "timestamp", "timestamptz")
+NUMBER_TYPES = ("smallint", "integer", "int", "bigint", "numeric", "decimal", "real", "double precision", "float")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column whose values are counted.
+
+    Attributes:
+        expression: its value in SQL: double precision for an ordered kind, else text.
+        kind: numeric, boolean or categorical; whether numbers are discrete shows in the baseline.
+    """
+
+    name: str
+    expression: sql.Composable
+    kind: Kind
+    valid: Valid = field(default_factory=Valid)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where values are read.
+
+    Attributes:
+        name: snapshot, inference_log, labels or training.
+        version: the definition of what is read; hours of two definitions never add up.
+        rows: SQL with the columns `at` (the hour) and `entity_key` (text) beside those that columns and segments name.
+            Its one parameter is the list of hours wanted.
+        segments: a SQL condition by name; `all` is everybody.
+    """
+
+    name: str
+    version: str
+    rows: sql.Composed
+    segments: dict[str, str]
+
+    @property
+    def by_segment(self) -> sql.Composed:
+        """The rows, once for each segment they belong to."""
+        belongs = [sql.SQL("array[{}]").format(sql.Literal(WHOLE))]
+        for name, condition in self.segments.items():
+            # The contract's own SQL, as trusted as a dbt model.
+            part = sql.SQL("case when {} then array[{}] end").format(_raw(condition), sql.Literal(name))
+            belongs.append(part)
+        return sql.SQL("({}) as rows cross join lateral unnest({}) as segment").format(
+            self.rows, sql.SQL(" || ").join(belongs)
+        )
+
+
+def _raw(condition: str) -> sql.SQL:
+    return sql.SQL(f"({condition.replace('%', '%%')})")
+
+
+def column_of(feature: Feature, value: sql.Composable | None = None) -> Column:
+    """How a feature's values are read, by its data type.
+
+    Args:
+        value: where it is, when not in a column of its name.
+    """
+    value = value or sql.Identifier(feature.name)
+    declared = feature.data_type.lower()
+    if declared.startswith(BINARY_TYPES):
+        return Column(feature.name, sql.SQL("{}::text").format(value), Kind.BOOLEAN, feature.valid)
+    if feature.drift.treat_as == "categorical" or not declared.startswith((*NUMBER_TYPES, *TIME_TYPES)):
+        return Column(feature.name, sql.SQL("{}::text").format(value), Kind.CATEGORICAL, feature.valid)
+    if declared.startswith(TIME_TYPES):
+        number = sql.SQL("extract(epoch from {})::double precision").format(value)
+        return Column(feature.name, number, Kind.NUMERIC, feature.valid)
+    return Column(feature.name, sql.SQL("{}::double precision").format(value), Kind.NUMERIC, feature.valid)
+
+
+def snapshot_source(model: Model, version: str) -> Source:
+    """The feature rows of the population, as they are served."""
+    rows = sql.SQL("select *, as_of as at, {} as entity_key from {} where as_of = any(%s) and feature_version = {}")
+    query = rows.format(_key(model.entity), sql.Identifier(*model.feature_view.relation), sql.Literal(version))
+    return Source("snapshot", version, query + sql.SQL(" and ") + _raw(model.population), model.monitoring.segments)
+
+
+def prediction_source(model: Model, champion: str) -> Source:
+    """The champion's scores of the snapshot. Segments are conditions on features, which are not beside them."""
+    rows = sql.SQL(
+        "select as_of as at, entity_id as entity_key, score from serving.predictions"
+        " where as_of = any(%s) and model_name = {} and model_version = {}"
+    ).format(sql.Literal(model.name), sql.Literal(champion))
+    return Source("snapshot", champion, rows, {})
+
+
+def log_source(model: Model, champion: str) -> Source:
+    """What the champion really saw and said: the first request of each entity in each hour, an hour ending at `at`."""
+    unpacked = sql.SQL(", ").join(
+        sql.SQL("(features ->> {})::{} as {}").format(
+            sql.Literal(feature.name), sql.SQL(feature.data_type), sql.Identifier(feature.name)
+        )
+        for feature in model.feature_view.features
+    )
+    rows = sql.SQL(
+        "select distinct on (at, entity_key) * from (select {at} as at, entity_id as entity_key, {unpacked},"
+        " prediction, logged_at from monitoring.inference_log, unnest(%s::timestamptz[]) as wanted (hour)"
+        " where logged_at > wanted.hour - interval '1 hour' and logged_at <= wanted.hour"
+        " and model_name = {model} and model_version = {champion}) as requests order by at, entity_key, logged_at"
+    )
+    query = rows.format(
+        at=sql.SQL("wanted.hour"), unpacked=unpacked, model=sql.Literal(model.name), champion=sql.Literal(champion)
+    )
+    return Source("inference_log", champion, query, model.monitoring.segments)
+
+
+def label_source(model: Model) -> Source:
+    """Labels in the hour in which they matured."""
+    rows = sql.SQL(
+        "select distinct on (at, entity_key) * from (select {names}, wanted.hour as at, {key} as entity_key, label_at"
+        " from {training_set}, unnest(%s::timestamptz[]) as wanted (hour)"
+        " where matured_at > wanted.hour - interval '1 hour' and matured_at <= wanted.hour) as matured"
+        " order by at, entity_key, label_at"
+    )
+    names = dict.fromkeys((model.label, *model.feature_names))
+    query = rows.format(
+        names=sql.SQL(", ").join(map(sql.Identifier, names)),
+        key=_key(model.entity),
+        training_set=sql.Identifier(*model.training_set),
+    )
+    return Source("labels", "", query, model.monitoring.segments)
+
+
+def training_source(model: Model, feature_version: str, first_label_at: datetime, last_label_at: datetime) -> Source:
+    """The rows a version was trained on, at the instants whose knowledge they hold; its parameter is an unused list."""
+    rows = sql.SQL(
+        "select *, as_of as at, {key} as entity_key from {training_set}"
+        " where label_at between {first} and {last} and feature_version = {version} and %s::timestamptz[] is not null"
+    )
+    query = rows.format(
+        key=_key(model.entity),
+        training_set=sql.Identifier(*model.training_set),
+        first=sql.Literal(first_label_at),
+        last=sql.Literal(last_label_at),
+        version=sql.Literal(feature_version),
+    )
+    return Source("training", feature_version, query, model.monitoring.segments)
+
+
+def _key(entity: Sequence[str]) -> sql.Composed:
+    """The key as text; of several columns, a JSON array, which no two keys share."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, entity))
+    return sql.SQL("{}::text" if len(entity) == 1 else "jsonb_build_array({})::text").format(columns)
+
+
+def count(
+    connection: warehouse.Connection, source: Source, column: Column, grid: Grid, hours: Sequence[datetime]
+) -> dict[tuple[str, datetime], Sketch]:
+    """One pass over a source: the sketch of each segment and hour that has rows."""
+    cell, total, squares = _ordered(grid, column) if grid.kind.is_ordered else _unordered(grid, column)
+    query = sql.SQL(
+        "select segment, at, cell, count(*) as n, coalesce({total}, 0) as total, coalesce({squares}, 0) as squares"
+        " from (select segment, at, value, {cell} as cell from (select segment, at, {value} as value from {rows})"
+        " as read {join}) as counted group by 1, 2, 3"
+    ).format(
+        total=total,
+        squares=squares,
+        cell=cell,
+        value=column.expression,
+        rows=source.by_segment,
+        join=sql.SQL("")
+        if grid.kind.is_ordered
+        else sql.SQL(
+            "left join unnest({}::text[]) with ordinality as known (category, place) on known.category = read.value"
+        ).format(sql.Literal(list(grid.categories))),
+    )
+    return _fold(connection.execute(query, [list(hours)]).fetchall(), grid)
+
+
+MISSING, NOT_FINITE, INVALID = -1, -2, -3
+
+
+def _ordered(grid: Grid, column: Column) -> tuple[sql.Composable, ...]:
+    cell = sql.SQL(
+        # PostgreSQL holds NaN above all numbers, so this comparison is false for it.
+        "case when value is null then {missing} when not abs(value) <= {largest} then {not_finite}"
+        " when {invalid} then {out} else width_bucket(value, {edges}::double precision[]) end"
+    ).format(
+        missing=sql.Literal(MISSING),
+        largest=sql.Literal(LARGEST),
+        not_finite=sql.Literal(NOT_FINITE),
+        invalid=_invalid(column.valid),
+        out=sql.Literal(INVALID),
+        edges=sql.Literal(list(grid.edges)),
+    )
+    inside = "filter (where cell >= 0)"
+    squares = sql.SQL("sum(power(value - {}, 2)) " + inside).format(sql.Literal(grid.centre))
+    return cell, sql.SQL("sum(value) " + inside), squares
+
+
+def _unordered(grid: Grid, column: Column) -> tuple[sql.Composable, ...]:
+    cell = sql.SQL(
+        "case when value is null then {missing} when {invalid} then {out}"
+        " when place is null then {new} else least(place - 1, {rare}) end"
+    ).format(
+        missing=sql.Literal(MISSING),
+        invalid=_invalid(column.valid),
+        out=sql.Literal(INVALID),
+        new=sql.Literal(grid.named + 1),
+        rare=sql.Literal(grid.named),
+    )
+    return cell, sql.SQL("0::double precision"), sql.SQL("0::double precision")
+
+
+def _invalid(valid: Valid) -> sql.Composable:
+    conditions = [
+        sql.SQL(text).format(sql.Literal(bound))
+        for text, bound in (
+            ("value < {}", valid.minimum),
+            ("value > {}", valid.maximum),
+            ("value <> all({}::text[])", list(valid.values) if valid.values is not None else None),
+        )
+        if bound is not None
+    ]
+    return sql.SQL(" or ").join(conditions) if conditions else sql.SQL("false")
+
+
+def _fold(rows: Sequence[dict[str, Any]], grid: Grid) -> dict[tuple[str, datetime], Sketch]:
+    found: dict[tuple[str, datetime], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        found[row["segment"], row["at"]].append(row)
+    return {key: _sketch(part, grid) for key, part in found.items()}
+
+
+def _sketch(rows: Sequence[dict[str, Any]], grid: Grid) -> Sketch:
+    counts, sums = np.zeros(grid.cells, dtype=np.int64), np.zeros(grid.cells)
+    special = {MISSING: 0, NOT_FINITE: 0, INVALID: 0}
+    for row in rows:
+        if row["cell"] in special:
+            special[row["cell"]] = row["n"]
+        else:
+            counts[row["cell"]], sums[row["cell"]] = row["n"], row["total"]
+    squares = float(sum(row["squares"] for row in rows))
+    return Sketch(counts, sums, squares, special[MISSING], special[NOT_FINITE], special[INVALID])
+
+
+@dataclass(frozen=True)
+class Population:
+    """Whom the rows of an hour belong to."""
+
+    rows: int
+    entities: int
+    smallest_hashes: list[int]
+
+
+def count_entities(
+    connection: warehouse.Connection, source: Source, hours: Sequence[datetime]
+) -> dict[tuple[str, datetime], Population]:
+    """How many rows and entities each segment and hour has, with the smallest hashes of their keys."""
+    query = sql.SQL(
+        "select segment, at, sum(n)::bigint as rows, count(*) as entities,"
+        " array_agg(hash order by hash) filter (where place <= {kept}) as hashes"
+        " from (select *, row_number() over (partition by segment, at order by hash) as place"
+        " from (select segment, at, hashtextextended(entity_key, 0) as hash, count(*) as n from {rows}"
+        " group by 1, 2, 3) as hashed) as placed group by 1, 2"
+    ).format(kept=sql.Literal(HASHES_KEPT), rows=source.by_segment)
+    return {
+        (row["segment"], row["at"]): Population(row["rows"], row["entities"], row["hashes"])
+        for row in connection.execute(query, [list(hours)])
+    }
+
+
+def distinct_entities(parts: Sequence[Population]) -> float:
+    """About how many distinct entities are in a union: exact up to 256, then from the 256th smallest hash.
+
+    Bar-Yossef et al. 2002, in the form of Beyer et al. 2007: (k - 1) / (the k-th smallest hash as a share of all).
+    """
+    if not parts:
+        return 0.0
+    hashes = np.unique(np.concatenate([np.asarray(part.smallest_hashes, dtype=np.int64) for part in parts]))
+    most = float(max(part.entities for part in parts))
+    if len(hashes) < HASHES_KEPT:
+        return max(most, float(len(hashes)))
+    share = (float(hashes[HASHES_KEPT - 1]) + 2.0**63) / 2.0**64
+    return max(most, min((HASHES_KEPT - 1) / share, float(sum(part.entities for part in parts))))
+
+
+def make_grid(connection: warehouse.Connection, source: Source, column: Column) -> Grid | None:
+    """Cells for a column, from a source that is its baseline; None when it has no value."""
+    if column.kind is Kind.NUMERIC:
+        return _numeric_grid(connection, source, column)
+    if column.kind is Kind.BOOLEAN:
+        return Grid(Kind.BOOLEAN, categories=("false", "true"))
+    query = sql.SQL(
+        "select {value} as value from ({rows}) as rows where {value} is not null"
+        ' group by 1 order by count(*) desc, {value} collate "C" limit {limit}'
+    ).format(value=column.expression, rows=source.rows, limit=sql.Literal(CATEGORIES_KNOWN))
+    names = tuple(row["value"] for row in connection.execute(query, [[]]))
+    return Grid(Kind.CATEGORICAL, categories=names) if names else None
+
+
+def _numeric_grid(connection: warehouse.Connection, source: Source, column: Column) -> Grid | None:
+    usable = sql.SQL(
+        "with read as (select {} as value from ({}) as rows), known as (select value from read where abs(value) <= {})"
+    ).format(column.expression, source.rows, sql.Literal(LARGEST))
+    shape = connection.execute(
+        usable
+        + sql.SQL(
+            " select (select count(*) from known) as n,"
+            " (select count(*) from (select distinct value from known limit {}) as few) as few,"
+            " (select percentile_disc({}::double precision[]) within group (order by value) from known) as quantiles"
+        ).format(sql.Literal(CELLS + 1), sql.Literal([place / CELLS for place in range(1, CELLS)])),
+        [[]],
+    ).fetchone()
+    assert shape is not None
+    if not shape["n"]:
+        return None
+    is_all = shape["few"] <= CELLS
+    atoms = connection.execute(
+        usable
+        + sql.SQL(" select value from known group by value having count(*) * {} >= {}").format(
+            sql.Literal(CELLS), sql.Literal(0 if is_all else shape["n"])
+        ),
+        [[]],
+    ).fetchall()
+    return Grid.numeric(shape["quantiles"], [row["value"] for row in atoms], atoms_are_all=is_all)
+
+
+QUANTILES = tuple(place / 200 for place in range(1, 200))
+
+
+def quantiles(
+    connection: warehouse.Connection, source: Source, column: Column, hours: Sequence[datetime]
+) -> npt.NDArray[np.float64]:
+    """The values at 0.5 %, 1 %, ... 99.5 % of some hours; for the reading of an alarm, since it costs a sort."""
+    query = sql.SQL(
+        "select percentile_disc({}::double precision[]) within group (order by value) as found"
+        " from (select {} as value from ({}) as rows) as read where abs(value) <= {}"
+    ).format(sql.Literal(list(QUANTILES)), column.expression, source.rows, sql.Literal(LARGEST))
+    row = connection.execute(query, [list(hours)]).fetchone()
+    return np.asarray(row["found"] if row and row["found"] else [], dtype=np.float64)
