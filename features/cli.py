@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -156,6 +157,76 @@ def reproduce(extract_id: str, output: Path | None) -> None:
     with console.status(f"Rebuilding {extract_id}"):
         rows = reproduce_csv(extract_id, path)
     click.echo(f"{path}: {rows:,} rows, and their checksum is that of {extract_id}.")
+
+
+MODEL = click.option("--model", "model_name", default="churn", show_default=True, help="A model that dbt declares.")
+
+
+@main.command()
+@MODEL
+@click.option("--all", "everything", is_flag=True, help="Closed ones too.")
+def incidents(model_name: str, everything: bool) -> None:
+    """List drift incidents: what is wrong, since when, probable cause, whom to ask."""
+    from features.local.summary import incidents as table
+
+    with warehouse.connect() as connection:
+        console.print(table(connection, read_contract(settings.MANIFEST).model(model_name), everything))
+
+
+@main.command()
+@click.argument("incident_id", type=int)
+@click.option(
+    "--as",
+    "verdict",
+    required=True,
+    type=click.Choice(["genuine", "benign"]),
+    help="genuine: the world changed, and retraining may go on. benign: nothing is wrong; these hours count as healthy.",
+)
+@click.option("--note", help="Why; kept with the incident.")
+def resolve_incident(incident_id: int, verdict: Literal["genuine", "benign"], note: str | None) -> None:
+    """Say what INCIDENT_ID really is. It blocks no retraining any more, and still closes by itself."""
+    from features.drift.incidents import resolve
+
+    with warehouse.connect() as connection:
+        incident = resolve(connection, incident_id, verdict, note)
+    click.echo(f"Incident {incident_id} is {verdict}. {incident.summary}")
+
+
+@main.command()
+@MODEL
+@click.option("--since", required=True, help="An instant such as 2013-07-01T00:00:00 (UTC).")
+@click.option("--until", help="An instant; by default everything since.")
+def replay_drift(model_name: str, since: str, until: str | None) -> None:
+    """Decide history again by the rules that the YAML states now, and show what they would have changed.
+
+    Edit the drift settings, run `make manifest`, replay; nothing is written.
+    """
+    from features.local.summary import replayed
+    from features.partition import parse_as_of
+    from features.steps.replay import END_OF_TIME, replay
+
+    model = read_contract(settings.MANIFEST).model(model_name)
+    with console.status("Replaying"):
+        verdicts = list(replay(model, parse_as_of(since), parse_as_of(until) if until else END_OF_TIME))
+    for table in replayed(verdicts):
+        console.print(table)
+
+
+@main.command()
+@MODEL
+@click.option("--feature", required=True, help="A numeric feature.")
+@click.option("--as-of", required=True, help="A served instant such as 2013-07-03T00:00:00 (UTC).")
+def audit_drift(model_name: str, feature: str, as_of: str) -> None:
+    """Compute a Kolmogorov-Smirnov test exactly, from the rows, and hold it against the monitor's cells."""
+    from features.drift.audit import audit
+    from features.partition import parse_as_of
+
+    model = read_contract(settings.MANIFEST).model(model_name)
+    found = audit(model, feature, parse_as_of(as_of))
+    click.echo(
+        f"{feature}: {found.statistic:.6f} exactly (p {found.p_value:.3g}, {found.served:,} rows against "
+        f"{found.trained:,}); by cells {found.at_least:.6f} to {found.at_most:.6f}."
+    )
 
 
 @main.command()

@@ -21,6 +21,7 @@ class Subject:
         segment: the part of the population; `all` is everybody.
         window_hours: how far back from as_of.
         baseline: training or serving.
+        source_version: the definition of what was counted.
     """
 
     feature: str
@@ -29,6 +30,7 @@ class Subject:
     segment: str = WHOLE
     window_hours: int = 1
     baseline: str = "training"
+    source_version: str = ""
 
 
 @dataclass(frozen=True)

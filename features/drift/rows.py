@@ -304,21 +304,25 @@ def distinct_entities(parts: Sequence[Population]) -> float:
     return max(most, min((HASHES_KEPT - 1) / share, float(sum(part.entities for part in parts))))
 
 
-def make_grid(connection: warehouse.Connection, source: Source, column: Column) -> Grid | None:
-    """Cells for a column, from a source that is its baseline; None when it has no value."""
+def make_grid(
+    connection: warehouse.Connection, source: Source, column: Column, hours: Sequence[datetime] = ()
+) -> Grid | None:
+    """Cells for a column, from some hours of a source that are its baseline; None when it has no value."""
     if column.kind is Kind.NUMERIC:
-        return _numeric_grid(connection, source, column)
+        return _numeric_grid(connection, source, column, hours)
     if column.kind is Kind.BOOLEAN:
         return Grid(Kind.BOOLEAN, categories=("false", "true"))
     query = sql.SQL(
         "select {value} as value from ({rows}) as rows where {value} is not null"
         ' group by 1 order by count(*) desc, {value} collate "C" limit {limit}'
     ).format(value=column.expression, rows=source.rows, limit=sql.Literal(CATEGORIES_KNOWN))
-    names = tuple(row["value"] for row in connection.execute(query, [[]]))
+    names = tuple(row["value"] for row in connection.execute(query, [list(hours)]))
     return Grid(Kind.CATEGORICAL, categories=names) if names else None
 
 
-def _numeric_grid(connection: warehouse.Connection, source: Source, column: Column) -> Grid | None:
+def _numeric_grid(
+    connection: warehouse.Connection, source: Source, column: Column, hours: Sequence[datetime]
+) -> Grid | None:
     usable = sql.SQL(
         "with read as (select {} as value from ({}) as rows), known as (select value from read where abs(value) <= {})"
     ).format(column.expression, source.rows, sql.Literal(LARGEST))
@@ -329,7 +333,7 @@ def _numeric_grid(connection: warehouse.Connection, source: Source, column: Colu
             " (select count(*) from (select distinct value from known limit {}) as few) as few,"
             " (select percentile_disc({}::double precision[]) within group (order by value) from known) as quantiles"
         ).format(sql.Literal(CELLS + 1), sql.Literal([place / CELLS for place in range(1, CELLS)])),
-        [[]],
+        [list(hours)],
     ).fetchone()
     assert shape is not None
     if not shape["n"]:
@@ -340,7 +344,7 @@ def _numeric_grid(connection: warehouse.Connection, source: Source, column: Colu
         + sql.SQL(" select value from known group by value having count(*) * {} >= {}").format(
             sql.Literal(CELLS), sql.Literal(0 if is_all else shape["n"])
         ),
-        [[]],
+        [list(hours)],
     ).fetchall()
     return Grid.numeric(shape["quantiles"], [row["value"] for row in atoms], atoms_are_all=is_all)
 

@@ -202,13 +202,28 @@ def read_baseline(
 ) -> StoredBaseline | None:
     """A feature's baseline, if there is one."""
     head = connection.execute(
-        "select baseline_id, grid_id, kind, edges, categories, wobble from (select baseline_id, grid_id, wobble"
-        " from monitoring.feature_baselines where (model_name, feature, kind, source, segment, version)"
-        " = (%s, %s, %s, %s, %s, %s)) as found inner join monitoring.sketch_grids using (grid_id)",
+        BASELINES + " where (model_name, feature, baselines.kind, source, segment, version) = (%s, %s, %s, %s, %s, %s)",
         [model.name, feature, key.kind, key.source, key.segment, key.version],
     ).fetchone()
-    if head is None:
-        return None
+    return _baseline(connection, head) if head else None
+
+
+BASELINES = (
+    "select baseline_id, baselines.kind as of_kind, source, segment, version, wobble, grid_id, grids.kind, edges,"
+    " categories from monitoring.feature_baselines as baselines"
+    " inner join monitoring.sketch_grids as grids using (model_name, feature, grid_id)"
+)
+
+
+def baseline_by_id(connection: warehouse.Connection, baseline_id: int) -> tuple[BaselineKey, StoredBaseline]:
+    """A baseline that a report names."""
+    head = connection.execute(BASELINES + " where baseline_id = %s", [baseline_id]).fetchone()
+    assert head is not None
+    key = BaselineKey(head["of_kind"], head["source"], head["segment"], head["version"])
+    return key, _baseline(connection, head)
+
+
+def _baseline(connection: warehouse.Connection, head: Mapping[str, Any]) -> StoredBaseline:
     rows = connection.execute("select * from monitoring.baseline_slots where baseline_id = %s", [head["baseline_id"]])
     slots = {row["slot"]: (_sketch(row), row["entities"]) for row in rows}
     whole, entities = slots.pop(WHOLE_SLOT)

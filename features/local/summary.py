@@ -1,10 +1,15 @@
 """What came out of the pipeline, read from the warehouse as any user would."""
 
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from features.contract import Model
+from features.drift.decision import SEVERITIES
+from features.steps.replay import Verdict
 from features.warehouse import Connection
 
 LAYERS = """
@@ -59,10 +64,18 @@ order by as_of, feature_view
 """
 
 DRIFT = """
-select as_of, feature, model_version as version, status, n, training_mean, serving_mean, ks_statistic, ks_p_value
-from monitoring.drift_reports
+select as_of, feature, model_version as version, status, n, training_mean, serving_mean, ks_statistic as ks,
+    effect_low, effect_floor as floor, effect, detail
+from monitoring.feature_drift
 where model_name = %(model)s and status <> 'baseline_missing'
-order by as_of, ks_statistic desc nulls first
+order by as_of, effect_low - effect_floor desc nulls last
+"""
+
+INCIDENTS = """
+select incident_id as id, opened_at, closed_at, severity, cause, coalesce(verdict, '-') as verdict, summary
+from monitoring.drift_incidents
+where model_name = %(model)s and (%(everything)s or closed_at is null)
+order by incident_id
 """
 
 DECISIONS = """
@@ -82,6 +95,45 @@ order by as_of
 """
 
 
+def incidents(connection: Connection, model: Model, everything: bool) -> Table:
+    """The model's incidents, open ones or all."""
+    rows = connection.execute(INCIDENTS, {"model": model.name, "everything": everything}).fetchall()
+    return _table(f"Incidents of {model.name}", rows)
+
+
+def replayed(verdicts: Sequence[Verdict]) -> list[Table]:
+    """How many alarms each feature had and would have, and which comparisons would end differently."""
+    alarms: dict[str, Counter[str]] = defaultdict(Counter)
+    for verdict in verdicts:
+        alarms[verdict.subject.feature].update(
+            comparisons=1,
+            alarms_written=int(verdict.was in SEVERITIES),
+            alarms_by_these_rules=int(verdict.now in SEVERITIES),
+        )
+    changed = [
+        {
+            "as_of": verdict.subject.as_of,
+            "feature": verdict.subject.feature,
+            "hours": verdict.subject.window_hours,
+            "against": verdict.subject.baseline,
+            "was": str(verdict.was or "-"),
+            "would be": str(verdict.now),
+            "because": verdict.detail,
+        }
+        for verdict in verdicts
+        if verdict.changed
+    ]
+    totals = [{"feature": feature} | dict(counts) for feature, counts in alarms.items()]
+    shown = f"{min(len(changed), MOST_SHOWN)} of {len(changed)}" if len(changed) > MOST_SHOWN else str(len(changed))
+    return [
+        _table("Alarms by feature", totals),
+        _table(f"What would end differently ({shown} comparisons)", changed[:MOST_SHOWN]),
+    ]
+
+
+MOST_SHOWN = 50
+
+
 def show(connection: Connection, model: str, console: Console) -> None:
     """Prints the tables, each under the question it answers."""
     questions = {
@@ -89,11 +141,12 @@ def show(connection: Connection, model: str, console: Console) -> None:
         "What did aircraft N14228 look like, when it was served and when it was trained on?": ONE_ENTITY,
         "Which snapshots were published?": PUBLICATIONS,
         "Does what is served still look like what the champion was trained on?": DRIFT,
+        "What is wrong with the pipeline, and since when?": INCIDENTS,
         "Was the model retrained, and why (not)?": DECISIONS,
         "Which versions are there, and how good are they at times they never saw?": VERSIONS,
     }
     for question, query in questions.items():
-        rows = connection.execute(query, {"model": model}).fetchall()
+        rows = connection.execute(query, {"model": model, "everything": True}).fetchall()
         console.print(_table(question, rows))
 
 

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,20 +18,19 @@ from features.drift import store
 from features.drift.calibration import DAYS_NEEDED, Hour, baseline_of_hours, is_covered
 from features.drift.cause import Evidence, diagnose
 from features.drift.decision import Budget, DriftStatus, judge
-from features.drift.looks import HOUR, WEEK, Look, Outlook, not_declared
-from features.drift.profile import Baseline, Profile
-from features.drift.report import WHOLE, FeatureDriftReport, Subject, compare
+from features.drift.looks import WEEK, Look, Outlook, not_declared
+from features.drift.profile import Baseline
+from features.drift.report import WHOLE, FeatureDriftReport, Subject
 from features.drift.rows import count, count_entities, distinct_entities, quantiles
 from features.drift.sketch import Sketch
 from features.drift.store import BaselineKey, StoredBaseline, StoredGrid
+from features.drift.window import profile_of, report_window, within
 
 log = logging.getLogger(__name__)
 
 NO_CHAMPION = "none"
 # Every window is compared with the training rows and with the first healthy weeks.
 BASELINES = 2
-# A window needs half of its hours, or it is another window.
-HOURS_NEEDED = 0.5
 # Worst first, when one word has to stand for all reports of a feature.
 WORST_FIRST = (
     DriftStatus.ERROR,
@@ -62,10 +60,14 @@ def plan(model: Model, as_of: datetime) -> dict[str, Any]:
         for look in outlook.sources():
             _count_populations(connection, model, look, as_of)
         names = [*outlook.declared, *(not_declared(connection, model, number, as_of) if number else [])]
+    return {"champion": number, "features": names, "alpha": budget(model, len(names), outlook.uses_log).alpha}
+
+
+def budget(model: Model, features: int, uses_log: bool) -> Budget:
+    """The model's budget of false alarms over all that is compared each hour."""
     monitoring = model.monitoring
-    parts = len(monitoring.windows_hours) * (1 + len(monitoring.segments)) * (2 if outlook.uses_log else 1)
-    budget = Budget(monitoring.false_alarms_per_week, max(1, len(names)) * parts * BASELINES)
-    return {"champion": number, "features": names, "alpha": budget.alpha}
+    parts = len(monitoring.windows_hours) * (1 + len(monitoring.segments)) * (2 if uses_log else 1)
+    return Budget(monitoring.false_alarms_per_week, max(1, features) * parts * BASELINES)
 
 
 def _count_populations(connection: warehouse.Connection, model: Model, look: Look, as_of: datetime) -> None:
@@ -240,34 +242,20 @@ class _Watch:
         return store.as_hours(sketches, self._populations.get(segment, {}))
 
     def _report(self, key: BaselineKey, stored: StoredBaseline, hours: list[Hour], window: int) -> FeatureDriftReport:
-        source = self._look.source.name
-        subject = Subject(self._look.column.name, self._as_of, source, key.segment, window, key.kind)
-        inside = _within(hours, self._as_of, window)
-        expected = expected_hours(hours, window)
-        if len(inside) < HOURS_NEEDED * expected:
-            detail = f"{len(inside)} of its {expected} hours are there; half of them are needed."
-            return FeatureDriftReport(subject, DriftStatus.INSUFFICIENT_DATA, 0, detail)
-        return compare(
-            subject,
-            self._profile(inside, key.segment, stored.baseline),
-            stored.baseline,
-            [(hour.as_of, hour.sketch.given) for hour in inside],
-            self._look.settings,
-            self._alpha,
+        source = self._look.source
+        subject = Subject(
+            self._look.column.name, self._as_of, source.name, key.segment, window, key.kind, source.version
         )
-
-    def _profile(self, hours: Sequence[Hour], segment: str, baseline: Baseline) -> Profile:
-        populations = self._populations.get(segment, {})
-        parts = [populations[hour.as_of] for hour in hours if hour.as_of in populations]
-        return Profile.of(Sketch.total([hour.sketch for hour in hours], baseline.grid), distinct_entities(parts))
+        populations = self._populations.get(key.segment, {})
+        return report_window(subject, hours, populations, stored.baseline, self._look.settings, self._alpha)
 
     def _alarm(
         self, report: FeatureDriftReport, stored: StoredBaseline, hours: list[Hour]
     ) -> tuple[Severity, dict[str, str]]:
         """What the alarm of a window looks like."""
         baseline, subject = stored.baseline, report.subject
-        inside = _within(hours, self._as_of, subject.window_hours)
-        current = self._profile(inside, subject.segment, baseline)
+        inside = within(hours, self._as_of, subject.window_hours)
+        current = profile_of(inside, self._populations.get(subject.segment, {}), baseline)
         expected = baseline.expected((hour.as_of, hour.sketch.given) for hour in inside)
         wobble = baseline.wobble.get(subject.window_hours)
         judged = judge(current, expected, baseline.grid, self._look.settings, self._alpha, wobble)
@@ -317,17 +305,6 @@ class _Watch:
         )
         log.info("%s: the last %s days are its serving baseline from now on.", name, DAYS_NEEDED)
         return store.read_baseline(self._connection, self._model, name, key)
-
-
-def _within(hours: Sequence[Hour], as_of: datetime, window: int) -> list[Hour]:
-    return [hour for hour in hours if hour.as_of > as_of - window * HOUR]
-
-
-def expected_hours(hours: Sequence[Hour], window: int) -> int:
-    """How many instants a window of this many hours should have, by the pace at which they came."""
-    gaps = [later.as_of - earlier.as_of for earlier, later in pairwise(hours)]
-    pace = max(sorted(gaps)[len(gaps) // 2], HOUR) if len(gaps) > 1 else HOUR
-    return max(1, round(window * HOUR / pace))
 
 
 def hours_unchanged(hours: Sequence[Hour]) -> int:

@@ -85,6 +85,7 @@ alter table monitoring.drift_reports
     add column segment text not null default 'all',
     add column window_hours integer not null default 1,
     add column baseline text not null default 'training',
+    add column source_version text not null default '',
     add column kind text,
     add column needed_n bigint,
     add column ks_at_most double precision,

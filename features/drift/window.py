@@ -1,0 +1,58 @@
+"""A window: the hours of (as_of - length, as_of], added up and compared."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from features.contract import DriftSettings
+from features.drift.calibration import Hour
+from features.drift.decision import DriftStatus
+from features.drift.profile import Baseline, Profile
+from features.drift.report import FeatureDriftReport, Subject, compare
+from features.drift.rows import Population, distinct_entities
+from features.drift.sketch import Sketch
+
+HOUR = timedelta(hours=1)
+# A window needs half of its hours, or it is another window.
+HOURS_NEEDED = 0.5
+
+
+def report_window(
+    subject: Subject,
+    hours: Sequence[Hour],
+    populations: Mapping[datetime, Population],
+    baseline: Baseline,
+    settings: DriftSettings,
+    alpha: float,
+) -> FeatureDriftReport:
+    """The report of a subject's window.
+
+    Args:
+        hours: of the last week, in order.
+        populations: whom each hour's rows belong to.
+    """
+    inside = within(hours, subject.as_of, subject.window_hours)
+    expected = expected_hours(hours, subject.window_hours)
+    if len(inside) < HOURS_NEEDED * expected:
+        detail = f"{len(inside)} of its {expected} hours are there; half of them are needed."
+        return FeatureDriftReport(subject, DriftStatus.INSUFFICIENT_DATA, 0, detail)
+    counted = [(hour.as_of, hour.sketch.given) for hour in inside]
+    return compare(subject, profile_of(inside, populations, baseline), baseline, counted, settings, alpha)
+
+
+def profile_of(hours: Sequence[Hour], populations: Mapping[datetime, Population], baseline: Baseline) -> Profile:
+    """The distribution of some hours together, resting on their distinct entities."""
+    parts = [populations[hour.as_of] for hour in hours if hour.as_of in populations]
+    return Profile.of(Sketch.total([hour.sketch for hour in hours], baseline.grid), distinct_entities(parts))
+
+
+def within(hours: Sequence[Hour], as_of: datetime, window: int) -> list[Hour]:
+    """The hours of (as_of - window, as_of]."""
+    return [hour for hour in hours if as_of - window * HOUR < hour.as_of <= as_of]
+
+
+def expected_hours(hours: Sequence[Hour], window: int) -> int:
+    """How many instants a window of this many hours should have, by the pace at which they came."""
+    gaps = sorted(later.as_of - earlier.as_of for earlier, later in pairwise(hours))
+    pace = max(gaps[len(gaps) // 2], HOUR) if len(gaps) > 1 else HOUR
+    return max(1, round(window * HOUR / pace))
