@@ -180,7 +180,7 @@ def incidents(model_name: str, everything: bool) -> None:
     "verdict",
     required=True,
     type=click.Choice(["genuine", "benign"]),
-    help="genuine: the world changed, and retraining may go on. benign: nothing is wrong; these hours count as healthy.",
+    help="genuine: the world changed, retraining may go on. benign: nothing is wrong, these hours count as healthy.",
 )
 @click.option("--note", help="Why; kept with the incident.")
 def resolve_incident(incident_id: int, verdict: Literal["genuine", "benign"], note: str | None) -> None:

@@ -170,7 +170,7 @@ def _cumulative(profile: Profile, grid: Grid, points: Floats) -> Floats:
 def _default_fill(evidence: Evidence) -> Diagnosis | None:
     """One cell grew, and without what it gained the rest is as before."""
     current, expected, grid = evidence.current, evidence.expected, evidence.grid
-    if not current.size or "new" in evidence.alarms:
+    if not current.size or ("new" in evidence.alarms and not grid.kind.is_ordered):
         return None
     cell, grown = distance.largest_cell(expected, current)
     if grown <= 0 or grown >= 1:
@@ -228,6 +228,6 @@ def _dropped_slice(evidence: Evidence) -> Diagnosis | None:
 
 
 def _new_category(evidence: Evidence) -> Diagnosis | None:
-    if "new" not in evidence.alarms:
+    if "new" not in evidence.alarms or evidence.grid.kind.is_ordered:
         return None
     return Diagnosis(Cause.NEW_CATEGORY, f"{evidence.current.shares[-1]:.1%} of the values were never seen before")

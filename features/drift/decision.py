@@ -10,7 +10,8 @@ Three families of tests, because no single one sees everything:
   Where values have no order: the largest change of one share, with Clopper-Pearson bounds.
 * cells: Pearson's chi-square against a noncentral chi-square, whose null is "Cohen's w squared is at most the floor".
   It sees what leaves the shape alone: spikes, rounding, two bumps for one.
-* rates: the exact binomial bound (Clopper & Pearson 1934) for missing values and for categories never seen before.
+* rates: the exact binomial bound (Clopper & Pearson 1934) for missing values, and for values where the baseline has
+  none: categories never seen, numbers between or beyond those that were.
 
 A floor is the larger of the declared one and of how far the feature strays when all is well
 (`features.drift.calibration`).
@@ -274,10 +275,11 @@ def w_squared_bounds(found: distance.CellDifference, alpha: float) -> tuple[floa
 def _rates(
     current: Profile, expected: Profile, grid: Grid, settings: DriftSettings, alpha: float
 ) -> dict[str, Effect | None]:
-    """Missing values, categories never seen, and what must not occur at all."""
+    """Missing values, values never seen, and what must not occur at all."""
     looks = {"missing": (current.missing, expected.missing, current.seen)}
-    if grid.kind is Kind.CATEGORICAL:
-        looks["new"] = (float(current.shares[-1]), float(expected.shares[-1]), current.size)
+    if grid.kind is not Kind.BOOLEAN:
+        new = _is_new(expected, grid)
+        looks["new"] = (float(current.shares[new].sum()), float(expected.shares[new].sum()), current.size)
     effects: dict[str, Effect | None] = {}
     for name, (rate, usual, n) in looks.items():
         if not n:
@@ -290,6 +292,17 @@ def _rates(
         # Not statistics: one such row breaks the contract.
         effects[name] = Effect(f"{name} rate", rate, rate, rate, 0.0, 0.0) if rate else None
     return effects
+
+
+def _is_new(expected: Profile, grid: Grid) -> np.ndarray:
+    """Which cells hold what the baseline has hardly any of."""
+    if grid.kind.is_ordered:
+        return np.asarray(expected.shares < HARDLY_ANY)
+    return np.asarray(np.arange(len(expected.shares)) == grid.named + 1)
+
+
+# A cell of less than this share was empty, or nearly so.
+HARDLY_ANY = 0.001
 
 
 def clopper_pearson(shares: np.ndarray, n: float, alpha: float) -> tuple[np.ndarray, np.ndarray]:

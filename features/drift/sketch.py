@@ -84,17 +84,16 @@ class Grid:
 
     @classmethod
     def numeric(cls, quantiles: Sequence[float], atoms: Sequence[float], *, atoms_are_all: bool = False) -> Self:
-        """Equi-depth cells around atoms.
+        """Equi-depth cells around atoms; what lies between two atoms has a cell of its own, too.
 
         Args:
             quantiles: of the baseline, at 1/64, 2/64, ... .
             atoms: values that are frequent enough for a cell of their own.
-            atoms_are_all: the baseline has no other value, so nothing lies between two atoms.
+            atoms_are_all: the baseline has no other value.
         """
-        if atoms_are_all:
-            return cls(Kind.DISCRETE, edges=tuple(sorted(set(map(float, atoms)))))
         just_above = (float(np.nextafter(atom, np.inf)) for atom in atoms)
-        return cls(Kind.NUMERIC, edges=tuple(sorted({*map(float, quantiles), *map(float, atoms), *just_above})))
+        edges = {*map(float, () if atoms_are_all else quantiles), *map(float, atoms), *just_above}
+        return cls(Kind.DISCRETE if atoms_are_all else Kind.NUMERIC, edges=tuple(sorted(edges)))
 
     @classmethod
     def of(cls, values: npt.ArrayLike, *, categorical: bool = False) -> Self:

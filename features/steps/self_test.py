@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 from psycopg import sql
 
 from features import warehouse
@@ -61,11 +62,18 @@ def injections(grid: Grid, standard_deviation: float | None) -> list[Injection]:
         fill = sql.SQL("case when {} then {} else value end").format(_share(share), filler)
         return [Injection(f"{share:.0%} default fill", fill)]
     shift = 0.25 * (standard_deviation or 0.0)
+    if _is_whole(grid):
+        shift = max(1.0, float(round(shift)))
     return [
         Injection("0.25 sigma", sql.SQL("value + {}::double precision").format(sql.Literal(shift))),
         Injection("5% default fill", sql.SQL("case when {} then 0 else value end").format(_share(0.05))),
         Injection("x60 on 10%", sql.SQL("case when {} then value * 60 else value end").format(_share(0.10))),
     ]
+
+
+def _is_whole(grid: Grid) -> bool:
+    """Whether the values are whole numbers, so that a shift has to be one."""
+    return all(edge in {round(edge), np.nextafter(round(edge), np.inf)} for edge in grid.edges)
 
 
 def self_test(model: Model, feature: str, planned: Mapping[str, Any], as_of: datetime) -> list[dict[str, Any]]:
@@ -116,6 +124,8 @@ class _Replay:
         if grid is None:
             return []
         before = self._hours(grid, self._older, None)
+        if not before:
+            return []
         parts = [self._populations[hour.as_of] for hour in before if hour.as_of in self._populations]
         whole = Sketch.total([hour.sketch for hour in before], grid)
         # The floors are those that the monitor has learnt, or the test would say nothing of it.
