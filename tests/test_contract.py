@@ -53,7 +53,8 @@ def test_the_project_declares_the_churn_model(manifest: Path) -> None:
     assert churn.training_set == ("training", "churn_training_set")
     assert churn.population == "days_since_last_session < 60"
     assert churn.label_horizon == timedelta(days=14)
-    assert churn.owner == "Growth machine learning"
+    assert churn.owner == "Growth machine learning <growth-ml@example.com>"
+    assert churn.feature_view.owner == "Feature store maintainers <features@example.com>"
     assert churn.training.estimator == "sklearn.ensemble.HistGradientBoostingClassifier"
     assert churn.retraining.drift_severity is Severity.CRITICAL
     assert churn.promotion.metric == "roc_auc"

@@ -22,6 +22,7 @@ IDS = {
     "rollback_features",
     "churn_scoring",
     "churn_drift",
+    "churn_drift_self_test",
     "churn_retraining",
     "churn_training",
 }

@@ -1,5 +1,7 @@
 """A warehouse of a dozen users that dbt really builds: small enough for each test to have one of its own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,9 +9,11 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from features import settings, warehouse
+from features import settings, tracking, warehouse
 from features.contract import FeatureView
 from features.local import environment
+from features.migrations import create_database
+from tests.conftest import drop_database
 from tests.dbt_project.oracle import FEATURES, HOUR, Event, insert, read
 from tests.dbt_project.test_structure import copy_of_project
 
@@ -41,6 +45,19 @@ def use(database: str, patch: pytest.MonkeyPatch) -> None:
     """Makes a database the warehouse that our code and dbt connect to."""
     patch.setattr(settings, "WAREHOUSE_DATABASE", database)
     patch.setenv("PGDATABASE", database)
+
+
+@contextmanager
+def registry(database: str, artifacts: Path) -> Iterator[None]:
+    """An empty model registry of its own, dropped in the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{database}")
+        patch.setenv("SKEWLESS_ARTIFACTS", str(artifacts))
+        drop_database(database)
+        create_database(database)
+        tracking.prepare()
+        yield
+        drop_database(database)
 
 
 def run_dbt(as_of: datetime, *models: str, project: Path = settings.DBT_PROJECT) -> None:

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from features import ledger, settings, tracking, warehouse
+from features import ledger, tracking, warehouse
 from features.contract import Model, PromotionSettings, TrainingSettings
 from features.drift import DriftStatus
 from features.errors import SkewlessError
 from features.extracts import training_extract
-from features.migrations import create_database
 from features.steps.decide import decide, gather
 from features.steps.score import score
 from features.steps.train import promote, train
-from features.steps.watch import champion_version, watch_feature
+from features.steps.watch import plan, watch_feature
+from tests.steps.small import registry, use
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 REGISTRY = "skewless_steps_registry"
@@ -27,20 +27,9 @@ COUNT_PREDICTIONS = "select count(*) as n from serving.predictions where model_n
 def _registry(sample_copy_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A writable copy of the sample and an empty registry, for the tests of this file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "WAREHOUSE_DATABASE", sample_copy_database)
-        patch.setenv("PGDATABASE", sample_copy_database)
-        patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{REGISTRY}")
-        patch.setenv("SKEWLESS_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
-        drop_registry()
-        create_database(REGISTRY)
-        tracking.prepare()
-        yield
-        drop_registry()
-
-
-def drop_registry() -> None:
-    with warehouse.connect("postgres", autocommit=True) as connection:
-        connection.execute(f"drop database if exists {REGISTRY} with (force)")
+        use(sample_copy_database, patch)
+        with registry(REGISTRY, tmp_path_factory.mktemp("artifacts")):
+            yield
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +46,11 @@ def champion(_registry: None, churn: Model) -> tracking.Version:
 
 def named(model: Model, name: str, **changes: Any) -> Model:
     return model.model_copy(update={"name": name, **changes})
+
+
+def champion_of(model: Model) -> str | None:
+    found = tracking.champion(model)
+    return found.number if found else None
 
 
 def rows(query: str, *parameters: object) -> list[dict[str, Any]]:
@@ -162,7 +156,7 @@ def test_a_champion_of_another_definition_does_not_score(champion: tracking.Vers
 def test_while_there_is_no_champion_nothing_is_scored_and_one_is_asked_for(churn: Model) -> None:
     unborn = named(churn, "unborn")
     assert tracking.champion(unborn) is None
-    assert champion_version(unborn) is None
+    assert plan(unborn, AS_OF)["champion"] is None
     assert score(unborn, AS_OF) == {"model_version": None, "scored": 0}
     assert one(COUNT_PREDICTIONS, "unborn", AS_OF) == {"n": 0}
     assert decide(unborn, AS_OF, "run 1") == {
@@ -184,7 +178,7 @@ def test_a_challenger_that_is_not_good_enough_leaves_the_champion_in_place(churn
     facts = promote(model, second, AS_OF)
     assert (facts["version"], facts["promoted"]) == (second, False)
     assert facts["reason"] == "Its roc_auc 0.5000 is below the minimum 0.6."
-    assert champion_version(model) == first
+    assert champion_of(model) == first
     evaluation = one(
         "select promoted, reason from monitoring.model_evaluations where model_name = 'guarded' and model_version = %s",
         second,
@@ -195,7 +189,7 @@ def test_a_challenger_that_is_not_good_enough_leaves_the_champion_in_place(churn
     # Its settings change, and the task is cleared: the evaluation says what holds now.
     lenient = named(model, "guarded", promotion=PromotionSettings(minimum=0.4, tolerance=0.5))
     assert promote(lenient, second, AS_OF)["promoted"]
-    assert champion_version(model) == second
+    assert champion_of(model) == second
     kept = one(
         "select promoted from monitoring.model_evaluations where model_version = %s and model_name = 'guarded'", second
     )
@@ -214,8 +208,9 @@ def test_an_older_training_never_replaces_a_champion_that_knows_more(champion: t
 def test_a_calm_champion_stays_and_deciding_again_replaces_the_decision(
     champion: tracking.Version, churn: Model
 ) -> None:
+    planned = plan(churn, AS_OF)
     for feature in churn.feature_names:
-        watch_feature(churn, feature, champion.number, AS_OF)
+        watch_feature(churn, feature, planned, AS_OF)
     first = decide(churn, AS_OF, "run 1")
     assert decide(churn, AS_OF, "run 2") == first
     kept = one("select * from monitoring.retraining_decisions where model_name = 'churn'")
@@ -232,13 +227,16 @@ def test_a_calm_champion_stays_and_deciding_again_replaces_the_decision(
 
 
 def test_every_feature_is_compared_with_what_the_champion_learnt(champion: tracking.Version, churn: Model) -> None:
-    reports = {feature: watch_feature(churn, feature, champion.number, AS_OF) for feature in churn.feature_names}
+    planned = plan(churn, AS_OF)
+    reports = {feature: watch_feature(churn, feature, planned, AS_OF) for feature in planned["features"]}
     judged = {DriftStatus.OK, DriftStatus.WARNING, DriftStatus.CRITICAL}
     assert {report["status"] for report in reports.values()} <= judged
     kept = rows(
-        "select * from monitoring.drift_reports where model_name = 'churn' and model_version = %s", champion.number
+        "select * from monitoring.drift_reports where model_name = 'churn' and model_version = %s and window_hours = 1",
+        champion.number,
     )
-    assert {row["feature"] for row in kept} == set(churn.feature_names)
+    assert {row["feature"] for row in kept} == {*churn.feature_names, "(prediction)", "(label)"}
+    kept = [row for row in kept if row["source"] == "snapshot"]
     population = one(
         f"select count(*) as n from features.user_session_features where as_of = %s and {churn.population}", AS_OF
     )
@@ -263,7 +261,7 @@ def test_a_feature_that_nobody_watched_is_unknown_to_the_policy(champion: tracki
     earlier = AS_OF - timedelta(hours=1)
     with warehouse.connect() as connection:
         assert gather(connection, churn, champion, earlier).drift == []
-    watch_feature(churn, "session_count", champion.number, earlier)
+    watch_feature(churn, "session_count", plan(churn, earlier), earlier)
     with warehouse.connect() as connection:
         drift = gather(connection, churn, champion, earlier).drift
     assert {finding.feature: finding.status for finding in drift} == {
