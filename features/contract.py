@@ -350,7 +350,7 @@ def _read(manifest: Path, modified: int) -> Contract:
     owners = {group["name"]: _owner(group["owner"]) for group in parsed["groups"].values()}
     views = {
         name: _feature_view(node, nodes, owners)
-        for name, node in nodes.items()
+        for name, node in sorted(nodes.items())  # dbt's own order changes with what it parsed last
         if "entity" in node["config"].get("meta", {})
     }
     exposures = [exposure for exposure in parsed["exposures"].values() if exposure["type"] == "ml"]

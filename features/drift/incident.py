@@ -96,16 +96,46 @@ class Step:
 def advance(
     open_incidents: Sequence[Incident], findings: Sequence[Finding], as_of: datetime, remind_after_hours: int
 ) -> list[Step]:
-    """What the findings of an hour do to the incidents: open, worsen, remind, close, or nothing."""
-    by_upstream: dict[str, list[Finding]] = {}
-    for finding in findings:
-        by_upstream.setdefault(finding.upstream, []).append(finding)
-    known = {incident.upstream: incident for incident in open_incidents}
-    steps = [_open(upstream, found, as_of) for upstream, found in by_upstream.items() if upstream not in known]
-    for upstream, incident in known.items():
-        found = by_upstream.get(upstream)
-        steps.append(_continue(incident, found, as_of, remind_after_hours) if found else _quiet(incident, as_of))
+    """What the findings of an hour do to the incidents: open, worsen, remind, close, or nothing.
+
+    What one dbt model delivers is in one incident while its pipeline is sick, and in another when the world moves: the
+    first blocks retraining, and must not stay open because of the second.
+    """
+    steps = []
+    known = {(incident.upstream, incident.cause.is_data_incident): incident for incident in open_incidents}
+    for upstream in dict.fromkeys([*(finding.upstream for finding in findings), *(key[0] for key in known)]):
+        sick, moved = known.get((upstream, True)), known.get((upstream, False))
+        found = [finding for finding in findings if finding.upstream == upstream]
+        to_sick, to_moved = _shared_out(found, sick, moved)
+        for incident, part in ((sick, to_sick), (moved, to_moved)):
+            if incident is None and part:
+                steps.append(_open(upstream, part, as_of))
+            elif incident is not None:
+                goes_on = any(finding.cause.is_data_incident == incident.cause.is_data_incident for finding in part)
+                steps.append(
+                    _continue(incident, part, as_of, remind_after_hours) if goes_on else _quiet(incident, as_of)
+                )
     return steps
+
+
+def _shared_out(
+    found: Sequence[Finding], sick: Incident | None, moved: Incident | None
+) -> tuple[list[Finding], list[Finding]]:
+    """Which findings belong to the sick pipeline, and which to the world. Whatever first shows while the pipeline is
+    sick is a consequence, such as scores that move with their features."""
+    is_sick = any(finding.cause.is_data_incident for finding in found)
+    before = set(moved.features) if moved else set()
+    consequences = {
+        finding.feature for finding in (sick.findings if sick else ()) if not finding.cause.is_data_incident
+    }
+    to_sick: list[Finding] = []
+    to_moved: list[Finding] = []
+    for finding in found:
+        belongs = finding.cause.is_data_incident or (
+            finding.feature not in before and (is_sick or finding.feature in consequences)
+        )
+        (to_sick if belongs else to_moved).append(finding)
+    return to_sick, to_moved
 
 
 def _open(upstream: str, findings: Sequence[Finding], as_of: datetime) -> Step:

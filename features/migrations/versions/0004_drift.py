@@ -147,8 +147,9 @@ create table monitoring.drift_incidents (
     verdict text check (verdict in ('genuine', 'benign')),
     verdict_note text
 );
--- At most one is open for what one dbt model delivers to a model.
-create unique index drift_incidents_open on monitoring.drift_incidents (model_name, upstream) where closed_at is null;
+-- At most one is open for what one dbt model delivers to a model while it is sick, and one while the world moves.
+create unique index drift_incidents_open on monitoring.drift_incidents (model_name, upstream, is_data_incident)
+where closed_at is null;
 """
 
 SELF_TESTS = """
