@@ -4,6 +4,7 @@ from airflow.sdk import PartitionedAssetTimetable, TriggerRule, dag, task
 
 from features.contract import Model
 from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, scored, watched
+from features.steps.tell import channels
 
 DOCS = """
 ### {name}_drift
@@ -18,7 +19,10 @@ feature, named after it, so one broken feature never hides the others.
 #### When this is red
 A task could not look. Its log says why; the other features have their reports.
 
-Safe to clear and re-run: a report replaces the one before.
+If it is `tell_slack` or `tell_email`, somebody was not told of an incident: its log names the connection to mend.
+Retraining does not wait for it.
+
+Safe to clear and re-run: a report replaces the one before. Only `tell_slack` and `tell_email` tell again.
 """
 
 
@@ -62,13 +66,23 @@ def drift_dag(model: Model) -> None:
             emit(outlet_events, watched(model), as_of_of(dag_run), concluded)
             return concluded
 
+        # One task per channel, so that trying one again repeats no other. Nothing waits for them.
+        @task
+        def tell(concluded, channel: str, *, dag_run, ti) -> list[str]:
+            from features.steps import tell as step
+
+            log_of_conclude = f"{ti.log_url.rpartition('/tasks/')[0]}/tasks/conclude"
+            return step.tell(model, concluded["events"], as_of_of(dag_run), log_of_conclude, channel)
+
         @task
         def every_feature_was_watched() -> None:
             """Fails with the features whose tasks did, so that the run is red."""
 
         planned = plan()
         findings = watch.partial(planned=planned).expand(feature=list_features(planned))
-        conclude(planned, findings)
+        concluded = conclude(planned, findings)
+        for channel in channels(model):
+            tell.override(task_id=f"tell_{channel}")(concluded, channel)
         findings >> every_feature_was_watched()
 
     drift()

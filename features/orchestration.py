@@ -36,7 +36,10 @@ DEFAULT_ARGS: dict[str, Any] = {
     # A mistake stays one however often it is tried; a server that is away may come back.
     "retry_policy": ExceptionRetryPolicy(
         rules=[
-            RetryRule(exception="features.warehouse.WarehouseUnavailable", action=RetryAction.RETRY),
+            RetryRule(
+                exception=["features.warehouse.WarehouseUnavailable", "features.steps.tell.NotTold"],
+                action=RetryAction.RETRY,
+            ),
             RetryRule(
                 exception="features.errors.SkewlessError",
                 action=RetryAction.FAIL,

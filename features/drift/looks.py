@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from psycopg import sql
 
 from features import ledger, warehouse
-from features.contract import DriftSettings, Feature, FeatureView, Model
+from features.contract import DriftSettings, Feature, FeatureView, Model, Valid
 from features.drift.report import WHOLE
 from features.drift.rows import (
     LABEL,
@@ -118,7 +118,9 @@ class Outlook:
 
 def score_column(value: sql.Composable) -> Column:
     """A score, as a column that is watched."""
-    return column_of(Feature(name=PREDICTION, description="", data_type="double precision"), value)
+    probability = Valid(minimum=0, maximum=1)
+    score = Feature(name=PREDICTION, description="", data_type="double precision", valid=probability)
+    return column_of(score, value)
 
 
 def label_column(model: Model) -> Column:

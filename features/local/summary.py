@@ -64,11 +64,10 @@ order by as_of, feature_view
 """
 
 DRIFT = """
-select as_of, feature, model_version as version, status, n, training_mean, serving_mean, ks_statistic as ks,
-    effect_low, effect_floor as floor, effect, detail
+select as_of, feature, model_version as version, status, n, training_mean, serving_mean, detail
 from monitoring.feature_drift
-where model_name = %(model)s and status <> 'baseline_missing'
-order by as_of, effect_low - effect_floor desc nulls last
+where model_name = %(model)s and feature <> '(rows)' and status <> 'baseline_missing'
+order by as_of, status not in ('critical', 'warning'), feature
 """
 
 INCIDENTS = """

@@ -113,7 +113,7 @@ def tell(
                 told.append(f"{name}: {message.title}")
                 log.info("Told %s: %s", name, message.title)
     if failures:
-        may_pass = True
+        may_pass = not told and all(failure.may_pass for failure in failures)
         raise (NotTold if may_pass else SkewlessError)(_not_told(model, failures, len(messages)))
     return told
 
@@ -244,6 +244,6 @@ def _not_told(model: Model, failures: Iterable[_Failure], messages: int) -> str:
     variables = ", ".join(f"AIRFLOW_CONN_{connection_id.upper()}" for _, connection_id in by_channel)
     return (
         f"{' '.join(parts)} Mend the connection (Admin > Connections, or {variables}) or config.meta.monitoring.notify "
-        f"of exposure {model.name}, then clear this task: it sends all of its {messages} messages again. Meanwhile "
-        f"`skewless incidents --model {model.name}` lists what was not told."
+        f"of exposure {model.name}, then clear this task: it sends every message again. Meanwhile `skewless incidents "
+        f"--model {model.name}` lists what was not told."
     )

@@ -185,6 +185,31 @@ def test_features_are_published_after_every_dbt_model_and_thinned_out_last(bag: 
     assert last.upstream_task_ids == publishing
 
 
+def test_incidents_are_told_where_the_yaml_says_and_nothing_waits_for_it(
+    bag: Any, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    from features import orchestration
+
+    assert not [task.task_id for task in bag.dags["churn_drift"].tasks if task.task_id.startswith("tell")]
+    declared = json.loads(manifest.read_text())
+    meta = declared["exposures"]["exposure.skewless.churn"]["config"]["meta"]
+    email = {"connection": "post", "to": ["ada@example.com"]}
+    meta["monitoring"] = {**meta.get("monitoring", {}), "notify": {"slack_webhook": "alerts", "email": email}}
+    copy = tmp_path / "manifest.json"
+    copy.write_text(json.dumps(declared))
+    monkeypatch.setattr(orchestration, "CONTRACT", read_contract(copy))
+    found = DagBag(dag_folder=settings.DAGS_FOLDER, load_op_links=False)
+    assert found.import_errors == {}
+    telling = [task for task in found.dags["churn_drift"].tasks if task.task_id.startswith("tell")]
+    assert {task.task_id for task in telling} == {"tell_slack", "tell_email"}
+    for task in telling:
+        assert task.upstream_task_ids == {"conclude"}
+        assert not task.downstream_task_ids
+        assert not task.outlets
+
+
 def test_rolling_back_asks_for_a_view_and_an_instant(bag: Any) -> None:
     params = bag.dags["rollback_features"].params
     assert set(params) == {"view", "as_of", "because"}
