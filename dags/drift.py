@@ -62,7 +62,7 @@ def drift_dag(model: Model) -> None:
         def conclude(planned, findings, *, dag_run, outlet_events) -> dict:
             from features.steps import conclude as step
 
-            concluded = step.conclude(model, planned, [found for found in findings if found], as_of_of(dag_run))
+            concluded = step.conclude(model, planned, [found for found in findings or [] if found], as_of_of(dag_run))
             emit(outlet_events, watched(model), as_of_of(dag_run), concluded)
             return concluded
 

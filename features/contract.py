@@ -194,6 +194,8 @@ class MonitoringSettings(Strict):
         segments: parts of the population that are watched by themselves, each a SQL condition on the features.
         prediction, label: as a feature's `drift`.
         remind_after_hours: an incident that stays open is told of again, then after twice as long, and so on.
+        keep_reports_days: after which reports that found nothing are deleted; those of drift stay.
+        keep_sketches_days: after which hourly counts are deleted, and no rule can be replayed on them any more.
     """
 
     false_alarms_per_week: float = Field(default=0.5, gt=0)
@@ -202,6 +204,8 @@ class MonitoringSettings(Strict):
     prediction: DriftSettings = DriftSettings()
     label: DriftSettings = DriftSettings()
     remind_after_hours: int = Field(default=24, ge=1)
+    keep_reports_days: int = Field(default=90, ge=7)
+    keep_sketches_days: int = Field(default=365, ge=35)
     notify: NotifySettings = NotifySettings()
 
     @model_validator(mode="after")

@@ -210,7 +210,7 @@ def test_the_added_feature_is_everywhere(second: list[DagRun], churn: Model) -> 
         where served.{FEATURE} is distinct from again.{FEATURE}
     """) == [(0,)]
     assert rows(
-        f"select status in ('ok', 'warning', 'critical') from monitoring.drift_reports"
+        f"select status in ('ok', 'warning', 'critical') from monitoring.feature_drift"
         f" where feature = '{FEATURE}' and as_of = '{SECOND}Z'"
     ) == [(True,)]
     champion = tracking.champion(churn)
@@ -237,9 +237,9 @@ def test_rows_of_the_definition_before_are_what_they_were(second: list[DagRun], 
 
 def test_without_a_champion_nothing_is_scored_and_drift_is_not_called_ok(first: list[DagRun]) -> None:
     assert rows(f"select count(*) from serving.predictions where as_of = '{FIRST}Z'") == [(0,)]
-    assert rows(f"select distinct status from monitoring.drift_reports where as_of = '{FIRST}Z'") == [
-        ("baseline_missing",)
-    ]
+    assert rows(
+        f"select distinct status from monitoring.drift_reports where as_of = '{FIRST}Z' and feature <> '(rows)'"
+    ) == [("baseline_missing",)]
 
 
 def test_the_champion_scores_the_next_snapshot(second: list[DagRun]) -> None:
@@ -250,10 +250,32 @@ def test_the_champion_scores_the_next_snapshot(second: list[DagRun]) -> None:
 
 
 def test_each_feature_has_a_report_against_the_champion(second: list[DagRun], churn: Model) -> None:
+    """In each window and segment; and so have the scores, the labels, and how many rows there are."""
     found = rows(
-        f"select feature, model_version, ks_p_value is not null from monitoring.drift_reports where as_of = '{SECOND}Z'"
+        "select feature, model_version, count(*) as reports, count(ks_p_value) > 0 as judged"
+        f" from monitoring.drift_reports where as_of = '{SECOND}Z' group by 1, 2"
     )
-    assert sorted(found) == sorted((feature, "1", True) for feature in churn.feature_names)
+    windows = len(churn.monitoring.windows_hours)
+    segments = 1 + len(churn.monitoring.segments)
+    assert sorted(found) == sorted([
+        *((feature, "1", windows * segments, True) for feature in churn.feature_names),
+        ("(prediction)", "1", windows, True),
+        ("(label)", "1", windows * segments, False),
+        ("(rows)", "1", 1, False),
+    ])
+
+
+def test_each_feature_is_a_task_named_after_it_and_the_asset_says_what_was_found(
+    airflow: AirflowApi, second: list[DagRun], churn: Model
+) -> None:
+    drift = next(run for run in second if run.dag_id == "churn_drift")
+    tasks = airflow.get(f"dags/churn_drift/dagRuns/{drift.run_id}/taskInstances", limit=100)["task_instances"]
+    names = [task["rendered_map_index"] for task in tasks if task["task_id"] == "watch"]
+    assert sorted(names) == sorted([*churn.feature_names, "(prediction)", "(label)"])
+    events = airflow.get("assets/events", source_dag_id="churn_drift", source_run_id=drift.run_id)["asset_events"]
+    (extra,) = [event["extra"] for event in events]
+    assert set(extra["statuses"]) == {*churn.feature_names, "(prediction)", "(label)"}
+    assert extra["summary"].startswith("### churn, 2013-07-10 00:00Z, v1")
 
 
 def test_each_partition_has_its_decision(second: list[DagRun]) -> None:
@@ -280,6 +302,9 @@ def test_running_a_partition_again_changes_nothing(airflow: AirflowApi, second: 
         "serving.predictions": "",
         "monitoring.parity_audits": "",
         "monitoring.drift_reports": " - 'reported_at'",
+        "monitoring.drift_incidents": "",
+        "monitoring.sketches": "",
+        "monitoring.sketched_hours": "",
         "training.extracts": "",
         "monitoring.retraining_decisions": " - 'decided_at' - 'dag_run_id'",
     }
@@ -316,6 +341,12 @@ def test_a_closed_gate_is_a_red_task_and_a_reason_opens_it(airflow: AirflowApi, 
     ]
 
 
+def test_the_monitor_tests_itself(airflow: AirflowApi, second: list[DagRun]) -> None:
+    airflow.set_paused("churn_drift_self_test", False)
+    airflow.trigger("churn_drift_self_test", SECOND, "tested")
+    assert finished(airflow, "churn_drift_self_test", "tested") == "success"
+
+
 def test_rolling_back_is_a_dag_too(airflow: AirflowApi, second: list[DagRun]) -> None:
     conf = {"view": "event_type_features", "as_of": FIRST, "because": "to see the first again"}
     airflow.trigger("rollback_features", None, "back", conf)
@@ -343,7 +374,7 @@ def test_a_failure_names_dag_task_and_log_and_a_mistake_is_not_retried(
     with pytest.raises(SkewlessError, match="churn_drift failed") as error:
         demo.report(airflow, run, demo.quiet())
     message = str(error.value)
-    assert "watch" in message
+    assert "plan" in message
     log = Path(message.split("log: ")[1].split(")")[0])
     assert "attempt=1" in log.name
     assert "no partition key" in log.read_text()

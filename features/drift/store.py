@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -391,3 +391,21 @@ def had_incident(connection: warehouse.Connection, model: Model, feature: str, s
         [model.name, feature, since],
     ).fetchone()
     return bool(row and row["found"])
+
+
+def thin(connection: warehouse.Connection, model: Model, as_of: datetime) -> None:
+    """Deletes old reports that found nothing and old hourly counts, as the exposure's YAML says. Baselines stay."""
+    reports_until = as_of - timedelta(days=model.monitoring.keep_reports_days)
+    sketches_until = as_of - timedelta(days=model.monitoring.keep_sketches_days)
+    connection.execute(
+        "delete from monitoring.drift_reports where model_name = %s and as_of < %s and not drift_detected",
+        [model.name, reports_until],
+    )
+    connection.execute(
+        "delete from monitoring.sketches as sketches using monitoring.sketch_grids as grids"
+        " where sketches.grid_id = grids.grid_id and grids.model_name = %s and sketches.as_of < %s",
+        [model.name, sketches_until],
+    )
+    connection.execute(
+        "delete from monitoring.sketched_hours where model_name = %s and as_of < %s", [model.name, sketches_until]
+    )

@@ -54,6 +54,7 @@ def conclude(
             found = [*_alarms(model, findings), *_stale(model, findings), *volume]
             steps = advance(open_incidents(connection, model), found, as_of, model.monitoring.remind_after_hours)
             steps = [write_incident(connection, model, step) for step in steps]
+            store.thin(connection, model, as_of)
         else:
             log.info("A later instant was watched before, so the incidents stay as they are.")
     statuses = {

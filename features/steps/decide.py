@@ -13,7 +13,6 @@ from features.contract import Model, Severity
 from features.drift.decision import SEVERITIES, DriftStatus
 from features.drift.incidents import open_incidents
 from features.policy import Champion, DataIncident, DriftFinding, PolicyInputs, RetrainingDecision, RetrainingPolicy
-from features.steps.read import baseline_of
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +107,6 @@ def _recent_performance(
     connection: warehouse.Connection, model: Model, version: tracking.Version, as_of: datetime
 ) -> tuple[float | None, int]:
     """The champion's metric on labels that matured after it was trained, from the feature rows that were live."""
-    if baseline_of(connection, model, version.number) is None:
-        return None, 0
     names = [model.label, *model.feature_names]
     query = sql.SQL("select {} from {} where matured_at > %s and matured_at <= %s and feature_version = %s").format(
         sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(*model.training_set)

@@ -37,6 +37,7 @@ create table monitoring.sketches (
     {SKETCH},
     primary key (grid_id, source, segment, version, as_of)
 );
+create index sketches_as_of on monitoring.sketches (as_of);
 
 -- Whom an hour's rows belong to: the smallest hashes of their keys estimate how many are in any union of hours.
 create table monitoring.sketched_hours (
