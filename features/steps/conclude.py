@@ -49,6 +49,7 @@ def conclude(
     looked_at = {finding["feature"]: finding for finding in findings}
     with warehouse.connect() as connection:
         volume = _volume(connection, model, planned["champion"], as_of)
+        blind = _blind(connection, model, as_of)
         steps = []
         if as_of >= newest_as_of(connection, model):
             found = [*_alarms(model, findings), *_stale(model, findings), *volume]
@@ -61,6 +62,8 @@ def conclude(
         name: looked_at[name]["status"] if name in looked_at else str(DriftStatus.ERROR) for name in planned["features"]
     }
     summary = markdown(model, as_of, planned, statuses, looked_at, steps)
+    if blind:
+        summary += f"\n\nBlind, by the last self-test: {'; '.join(blind)}."
     log.info("%s", summary)
     return {"statuses": statuses, "events": [_told(step) for step in steps if step.event], "summary": summary}
 
@@ -167,6 +170,17 @@ def volume_report(hours: Mapping[datetime, Population], subject: Subject) -> Fea
         critical_floor=VOLUME_CRITICAL,
         decided_by="volume",
     )
+
+
+def _blind(connection: warehouse.Connection, model: Model, as_of: datetime) -> list[str]:
+    """Which shifts the last self-test before as_of did not find, by feature."""
+    rows = connection.execute(
+        "select feature, string_agg(injection, ', ' order by injection) as injections"
+        " from monitoring.drift_self_tests where model_name = %(model)s and is_blind and as_of = (select max(as_of)"
+        " from monitoring.drift_self_tests where model_name = %(model)s and as_of <= %(as_of)s) group by 1 order by 1",
+        {"model": model.name, "as_of": as_of},
+    )
+    return [f"{row['feature']} to {row['injections']}" for row in rows]
 
 
 EVENTS = {
