@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.contract import RetrainingSettings, Severity
+from features.drift.cause import Cause
+from features.drift.incident import Incident
 from features.policy import (
     Champion,
+    DataIncident,
     DriftFinding,
     PolicyInputs,
     Priority,
@@ -192,6 +195,80 @@ def test_where_nothing_fired_there_is_nothing_to_forbid() -> None:
     assert evaluate(drifted("ok", "missing_feature")).blocked_by == ()
 
 
+SICK = DataIncident(7, "unit change", ("a", "b"), datetime(2013, 7, 1, 5, tzinfo=UTC), "Ann <ann@example.com>")
+
+
+def test_an_open_data_incident_forbids_retraining_and_names_whom_to_ask() -> None:
+    decision = evaluate(replace(ALL, data_incidents=[SICK]))
+    assert not decision.should_retrain
+    assert (decision.trigger, decision.priority) == (PERFORMANCE, Priority.CRITICAL)
+    assert decision.blocked_by == (
+        "Incident 7 is open since 2013-07-01 05:00Z: unit change in a, b. Ask Ann <ann@example.com>; if the change is "
+        "genuine, `skewless resolve-incident 7 --as genuine` lets retraining go on.",
+    )
+    assert decision.reason == f"Not retraining, although performance fired: {decision.blocked_by[0]}"
+    assert fired(decision) == fired(evaluate(ALL))
+
+
+@pytest.mark.parametrize("trigger", [PERFORMANCE, DRIFT, SCHEDULED, DATA_VOLUME])
+def test_whatever_fired_a_data_incident_forbids_it(trigger: RetrainingTrigger) -> None:
+    inputs = {
+        PERFORMANCE: judged(0.5),
+        DRIFT: drifted("critical"),
+        SCHEDULED: aged(days=31),
+        DATA_VOLUME: replace(CALM, new_labels=9000),
+    }[trigger]
+    assert evaluate(inputs).should_retrain
+    decision = evaluate(replace(inputs, data_incidents=[SICK]))
+    assert (decision.should_retrain, decision.trigger) == (False, trigger)
+
+
+def test_the_first_model_is_not_trained_on_sick_data_either() -> None:
+    decision = evaluate(PolicyInputs(None, None, None, None, 0, data_incidents=[SICK]))
+    assert (decision.should_retrain, decision.trigger) == (False, NO_MODEL)
+    assert "Ask Ann" in decision.reason
+
+
+def test_every_incident_and_missing_feature_is_a_reason_of_its_own() -> None:
+    other = replace(SICK, incident_id=9, owner="Bob")
+    missing = replace(ALL, drift=drifted("missing_feature").drift, data_incidents=[SICK, other])
+    assert [reason.split(" ")[0] for reason in evaluate(missing).blocked_by] == ["f0", "Incident", "Incident"]
+    assert "Ask Bob" in evaluate(missing).reason
+
+
+def test_where_nothing_fired_an_incident_is_not_mentioned() -> None:
+    decision = evaluate(replace(CALM, data_incidents=[SICK]))
+    assert decision.blocked_by == ()
+    assert decision == evaluate(CALM)
+
+
+def blocking(**changes: object) -> list[DataIncident]:
+    """What reaches the policy of an incident of which something differs, as `features.steps.decide` selects it."""
+    opened = Incident(
+        upstream="view",
+        owner="Ann",
+        cause=Cause.UNIT_CHANGE,
+        severity=Severity.CRITICAL,
+        findings=(),
+        opened_at=AS_OF,
+        last_alarm_at=AS_OF,
+        told_at=AS_OF,
+    )
+    incident = replace(opened, **changes)
+    return [SICK] if incident.blocks_retraining else []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"verdict": "genuine"}, {"verdict": "benign"}, {"closed_at": AS_OF}, {"cause": Cause.GENUINE}],
+    ids=["genuine by verdict", "benign", "closed", "genuine by its looks"],
+)
+def test_an_incident_that_is_no_sick_pipeline_forbids_nothing(changes: dict[str, object]) -> None:
+    assert not evaluate(replace(ALL, data_incidents=blocking())).should_retrain
+    assert evaluate(replace(ALL, data_incidents=blocking(**changes))) == evaluate(ALL)
+    assert evaluate(ALL).should_retrain
+
+
 def test_the_evidence_has_the_numbers() -> None:
     decision = evaluate(replace(ALL, recent_labels=12_345))
     assert evidence(decision, PERFORMANCE) == (
@@ -223,6 +300,7 @@ INPUTS = st.builds(
     new_labels=st.none() | st.integers(0, 10_000),
     recent_metric=st.none() | st.floats(0, 1),
     recent_labels=st.integers(0, 10_000),
+    data_incidents=st.lists(st.just(SICK), max_size=2),
 )
 
 
@@ -236,6 +314,8 @@ def test_a_decision_agrees_with_its_findings(inputs: PolicyInputs) -> None:
     decision = evaluate(inputs)
     any_fired = any(finding.fired for finding in decision.triggers)
     assert decision.should_retrain == (any_fired and not decision.blocked_by)
+    assert not (decision.should_retrain and inputs.data_incidents)
+    assert any_fired or not decision.blocked_by
     assert (decision.trigger is not None) == any_fired
     assert (decision.priority > Priority.NONE) == any_fired
     assert decision.reason
