@@ -77,9 +77,9 @@ def audit(model: Model, feature: str, as_of: datetime) -> Audit:
 
 def _values(connection: warehouse.Connection, source: Source, column: Column, hours: list[datetime]) -> Floats:
     """The values that the cells count."""
-    query = sql.SQL("select {} as value from ({}) as rows").format(column.expression, source.rows)
+    query = sql.SQL("select {} as value from ({}) as rows").format(column.expression, source.rows(hours))
     values = np.array(
-        [np.nan if row["value"] is None else row["value"] for row in connection.execute(query, [hours])], dtype=float
+        [np.nan if row["value"] is None else row["value"] for row in connection.execute(query)], dtype=float
     )
     values = values[usable(values)]
     return values[allowed_by(column.valid, values)]

@@ -43,11 +43,12 @@ class Hour:
 
 def is_covered(hours: Sequence[datetime], since: datetime, until: datetime) -> bool:
     """Whether enough of a period was counted to call it known, at the pace at which its hours came."""
+    hours = sorted(hours)
     gaps = sorted(later - earlier for earlier, later in pairwise(hours))
     if len(gaps) < DAYS_NEEDED - 1:
         return False
     pace = max(gaps[len(gaps) // 2], HOUR)
-    return len(hours) * pace >= COVERAGE_NEEDED * (until - since)
+    return min(len(hours) * pace, hours[-1] - hours[0] + pace) >= COVERAGE_NEEDED * (until - since)
 
 
 def baseline_of_hours(hours: Sequence[Hour], grid: Grid, entities: float, windows: Sequence[int]) -> Baseline:
@@ -99,7 +100,8 @@ def _baseline(hours: Sequence[Hour], grid: Grid, entities: float) -> Baseline:
 
 def distinct(hours: Sequence[Hour], entities: float, rows: int) -> float:
     """About how many distinct entities some hours of a period hold, when the whole period holds `entities`."""
-    return float(max(max((hour.entities for hour in hours), default=0.0), min(rows, entities)))
+    most = max((hour.entities for hour in hours), default=0.0)
+    return float(max(most, min(rows, entities, sum(hour.entities for hour in hours))))
 
 
 def _wobble(

@@ -13,7 +13,7 @@ import numpy as np
 
 from features.drift import distance
 from features.drift.profile import Profile
-from features.drift.sketch import Floats, Grid
+from features.drift.sketch import Floats, Grid, Kind
 
 
 class Cause(StrEnum):
@@ -44,14 +44,14 @@ DATA_INCIDENTS = frozenset({
     Cause.STALE,
 })
 
-# Ratios between units that are mistaken for each other.
-TIME_AND_SCALE = (60.0, 3600.0, 24.0, 1440.0, 86400.0, 7.0, 100.0, 1000.0, 1024.0, 1e6, 1e9)
-LENGTH_AND_WEIGHT = (1.609344, 2.54, 2.20462, 3.28084)
-# Shifts can look like a small factor, so one has to explain nearly all of the change, in nearly all rows.
-SMALLEST_CLEAR_FACTOR = 5.0
+# Ratios between units that are mistaken for each other. Not miles for kilometres: growth by a half looks the same.
+FACTORS = (60.0, 3600.0, 24.0, 1440.0, 86400.0, 7.0, 100.0, 1000.0, 1024.0, 1e6, 1e9)
+# A factor has to explain all of the change but this part and what chance adds, and never less than the second.
 UNEXPLAINED = 0.25
-UNEXPLAINED_BY_SMALL = 0.1
+UNEXPLAINED_AT_MOST = 0.6
 LEAST_SHARE = 0.03
+# When as much of what a cell gained is one value, it was filled in.
+SURELY_FILLED = 0.8
 # A spike has to be most of what changed.
 SPIKE_EXPLAINS = 0.7
 SLICE_LOST = 0.1
@@ -65,10 +65,9 @@ class Evidence:
 
     Attributes:
         current: the window that alarms.
-        quantiles: of its newest hour's values, evenly spaced; empty when values have no order.
+        quantiles: of its values, evenly spaced; empty when they have no order.
         alarms: the families of tests that alarm.
-        usual: counts by cell of an ordinary hour, and present: those of the newest; empty when not known.
-        floor: the KS distance below which a difference does not matter.
+        usual: counts by cell that its newest hour usually has, and present: those it has; empty when not known.
     """
 
     grid: Grid
@@ -78,7 +77,6 @@ class Evidence:
     quantiles: Floats
     usual: Floats
     present: Floats
-    floor: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,17 @@ class Diagnosis:
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The first cause whose mark the evidence bears."""
-    for test in (_contract_break, _null_burst, _unit_change, _dropped_slice, _default_fill, _new_category):
+    tests = (
+        _contract_break,
+        _null_burst,
+        # A default beyond all values looks like another unit, too, and so it comes first where it is plain.
+        _plain_default_fill,
+        _unit_change,
+        _dropped_slice,
+        _default_fill,
+        _new_category,
+    )
+    for test in tests:
         found = test(evidence)
         if found:
             return found
@@ -124,14 +132,15 @@ def _unit_change(evidence: Evidence) -> Diagnosis | None:
     change = now - before
     largest = float(np.abs(change).max())
     best: tuple[float, float, float] | None = None
-    for factor in (*TIME_AND_SCALE, *LENGTH_AND_WEIGHT):
+    allowed = min(UNEXPLAINED * largest + 1 / np.sqrt(evidence.current.size), UNEXPLAINED_AT_MOST * largest)
+    for factor in FACTORS:
         for ratio in (factor, 1 / factor):
             effect = _cumulative(evidence.expected, evidence.grid, points / ratio) - before
             if not effect.any():
                 continue
             share = float(np.clip(change @ effect / (effect @ effect), 0.0, 1.0))
-            left = float(np.abs(change - share * effect).max()) / max(largest, 1e-12)
-            if _explains(factor, share, left) and (best is None or left < best[0]):
+            left = float(np.abs(change - share * effect).max())
+            if share >= LEAST_SHARE and left <= allowed and (best is None or left < best[0]):
                 best = left, ratio, share
     if best is None:
         return None
@@ -139,12 +148,6 @@ def _unit_change(evidence: Evidence) -> Diagnosis | None:
     how = f"x {ratio:g}" if ratio >= 1 else f"x 1/{1 / ratio:g}"
     who = "all values" if share > 0.95 else f"about {share:.0%} of the values"
     return Diagnosis(Cause.UNIT_CHANGE, f"{who} are as before {how}")
-
-
-def _explains(factor: float, share: float, left: float) -> bool:
-    if factor >= SMALLEST_CLEAR_FACTOR:
-        return share >= LEAST_SHARE and left <= UNEXPLAINED
-    return share >= 0.9 and left <= UNEXPLAINED_BY_SMALL
 
 
 def _cumulative(profile: Profile, grid: Grid, points: Floats) -> Floats:
@@ -157,7 +160,7 @@ def _cumulative(profile: Profile, grid: Grid, points: Floats) -> Floats:
     upper = edges[np.minimum(position, len(edges) - 1)]
     share = profile.shares[position]
     mean = np.divide(profile.moments[position], share, out=np.zeros_like(share), where=share > 0)
-    is_point = np.isclose(mean, lower, rtol=1e-12, atol=0.0)
+    is_point = grid.points[position]
     width = upper - lower
     within = np.divide(points - lower, width, out=np.ones_like(width), where=width > 0)
     inside = (position > 0) & (position < len(edges))
@@ -167,13 +170,22 @@ def _cumulative(profile: Profile, grid: Grid, points: Floats) -> Floats:
     return np.asarray(cumulative + share * fraction)
 
 
-def _default_fill(evidence: Evidence) -> Diagnosis | None:
-    """One cell grew, and without what it gained the rest is as before."""
+def _plain_default_fill(evidence: Evidence) -> Diagnosis | None:
+    return _default_fill(evidence, SURELY_FILLED) if evidence.grid.kind.is_ordered else None
+
+
+def _default_fill(evidence: Evidence, repeated: float = 0.6) -> Diagnosis | None:
+    """One cell grew, and without what it gained the rest is as before.
+
+    Args:
+        repeated: how much of the gain has to be one value.
+    """
     current, expected, grid = evidence.current, evidence.expected, evidence.grid
-    if not current.size or ("new" in evidence.alarms and not grid.kind.is_ordered):
+    # Of two shares one always grows.
+    if not current.size or grid.kind is Kind.BOOLEAN or ("new" in evidence.alarms and not grid.kind.is_ordered):
         return None
     cell, grown = distance.largest_cell(expected, current)
-    if grown <= 0 or grown >= 1:
+    if grown <= 0 or current.shares[cell] >= 1:
         return None
     rest = expected.shares[cell]
     gain = (current.shares[cell] - rest) / (1 - rest)
@@ -182,7 +194,9 @@ def _default_fill(evidence: Evidence) -> Diagnosis | None:
     without = (current.shares - gain * (np.arange(len(current.shares)) == cell)) / (1 - gain)
     left = float(np.abs(np.cumsum(without - expected.shares)).max())
     moved = float(np.abs(current.shares - expected.shares).sum() / 2)
-    if left > (1 - SPIKE_EXPLAINS) * moved or (grid.kind.is_ordered and not _looks_filled(evidence, cell, gain)):
+    chance = min(1 / np.sqrt(current.size), (1 - SPIKE_EXPLAINS) * moved)
+    filled = not grid.kind.is_ordered or _looks_filled(evidence, cell, gain, repeated)
+    if left > (1 - SPIKE_EXPLAINS) * moved + chance or not filled:
         return None
     mirror = ""
     if expected.missing - current.missing > gain / 2:
@@ -192,14 +206,14 @@ def _default_fill(evidence: Evidence) -> Diagnosis | None:
     )
 
 
-def _looks_filled(evidence: Evidence, cell: int, gain: float) -> bool:
+def _looks_filled(evidence: Evidence, cell: int, gain: float, repeated: float) -> bool:
     """A fill is one value: many quantiles repeat it."""
     values, repeats = np.unique(evidence.quantiles, return_counts=True)
     if not len(values):
         return False
     inside = np.searchsorted(np.asarray(evidence.grid.edges), values, side="right") == cell
     most = int(repeats[inside].max(initial=0))
-    return most >= max(2, round(0.6 * gain * len(evidence.quantiles)))
+    return most >= max(2, round(repeated * gain * len(evidence.quantiles)))
 
 
 def _filled_with(evidence: Evidence, cell: int, gain: float) -> str:

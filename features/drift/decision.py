@@ -8,7 +8,7 @@ Three families of tests, because no single one sees everything:
 
 * shape: Kolmogorov-Smirnov with the Dvoretzky-Kiefer-Wolfowitz bound (Massart 1990), valid with ties and on a grid.
   Where values have no order: the largest change of one share, with Clopper-Pearson bounds.
-* cells: Pearson's chi-square against a noncentral chi-square, whose null is "Cohen's w squared is at most the floor".
+* cells: Pearson's chi-square against its distribution when "Cohen's w squared is at most the floor".
   It sees what leaves the shape alone: spikes, rounding, two bumps for one.
 * rates: the exact binomial bound (Clopper & Pearson 1934) for missing values, and for values where the baseline has
   none: categories never seen, numbers between or beyond those that were.
@@ -17,11 +17,12 @@ A floor is the larger of the declared one and of how far the feature strays when
 (`features.drift.calibration`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from features.contract import DriftSettings, Severity
 from features.drift import distance
@@ -149,7 +150,8 @@ def judge(
     """
     floors = _floors(settings, alpha, wobble)
     effects = {name: rate for name, rate in _rates(current, expected, grid, settings, alpha).items() if rate}
-    needed = needed_entities(floors.distance_critical, expected.size, alpha)
+    looks = 0 if grid.kind.is_ordered else _looks(grid)
+    needed = needed_entities(floors.distance_critical, expected.size, alpha, looks)
     if current.size:
         effects["shape"] = _shape(current, expected, grid, settings, floors, alpha)
         effects["cells"] = _cells(current, expected, floors, alpha, settings)
@@ -189,11 +191,21 @@ def w_squared_of(floor: float) -> float:
     return W_SQUARED_PER_DISTANCE_SQUARED * floor**2
 
 
-def needed_entities(critical: float, baseline: float, alpha: float) -> int:
-    """Entities needed to be sure of a change of twice the critical floor; NEVER when no number would do."""
+def needed_entities(critical: float, baseline: float, alpha: float, looks: int = 0) -> int:
+    """Entities needed to be sure of a change of twice the critical floor; NEVER when no number would do.
+
+    Args:
+        looks: categories that are each looked at; 0 where values have an order.
+    """
     target = min(2 * critical, 1.0) - critical
-    budget = 2 * target**2 / np.log(2 / alpha) if target > 0 else 0.0
-    share = budget - 1 / baseline if baseline else 0.0
+    if target <= 0 or not baseline:
+        return NEVER
+    if looks:
+        # Hoeffding's bound, which Clopper and Pearson's is inside of, for either side.
+        surprise = np.log(2 * looks / alpha) / 2
+        left = target - np.sqrt(surprise / baseline)
+        return int(np.ceil(surprise / left**2)) if left > 0 else NEVER
+    share = 2 * target**2 / np.log(2 / alpha) - 1 / baseline
     return int(np.ceil(1 / share)) if share > 0 else NEVER
 
 
@@ -218,9 +230,7 @@ def _largest_share(
     current: Profile, expected: Profile, grid: Grid, settings: DriftSettings, floors: _Floors, alpha: float
 ) -> Effect:
     """The category whose share surely changed most. The bounds allow for having looked at all of them."""
-    # true is the complement of false: the pair is one look.
-    looks = 1 if grid.kind is Kind.BOOLEAN else len(current.shares)
-    each = alpha / (2 * looks)
+    each = alpha / (2 * _looks(grid))
     low, high = clopper_pearson(current.shares, current.size, each)
     base_low, base_high = clopper_pearson(expected.shares, expected.size, each)
     grown, shrunk = low - base_high, base_low - high
@@ -238,6 +248,11 @@ def _largest_share(
     return Effect("share", value, lowest, most, floors.distance_warning, floors.distance_critical)
 
 
+def _looks(grid: Grid) -> int:
+    """How many shares are looked at; true is the complement of false, so the pair is one look."""
+    return 1 if grid.kind is Kind.BOOLEAN else grid.cells
+
+
 TRUE = 1  # the cell of `true` in a boolean's grid
 
 
@@ -252,53 +267,73 @@ def _cells(current: Profile, expected: Profile, floors: _Floors, alpha: float, s
 
 def w_squared_bounds(found: distance.CellDifference, alpha: float) -> tuple[float, float]:
     """The smallest and the largest effect of which the statistic would be no surprise."""
-    from scipy import optimize
-
     if not found.degrees or not found.effective:
         return 0.0, np.inf
-    statistic, degrees = found.statistic, found.degrees
+    low = 0.0 if found.p_value >= alpha else _where(found.exceeds, alpha, found)
+    return low, _where(found.falls_short_of, alpha, found)
 
-    def noncentrality(tail: object, target: float) -> float:
-        def excess(value: float) -> float:
-            return float(tail(statistic, degrees, value)) - target  # type: ignore[operator]
 
-        highest = 4 * statistic + 40 * degrees + 400
-        if excess(1e-9) * excess(highest) >= 0:
-            return 0.0
-        return float(optimize.brentq(excess, 1e-9, highest, xtol=1e-9, rtol=1e-9))
-
-    low = 0.0 if stats.chi2.sf(statistic, degrees) >= alpha else noncentrality(stats.ncx2.sf, alpha)
-    high = noncentrality(stats.ncx2.cdf, alpha)
-    return low / found.effective, high / found.effective
+def _where(tail: Callable[[float], float], alpha: float, found: distance.CellDifference) -> float:
+    """The effect at which a tail is as large as alpha; 0 when it is nowhere."""
+    smallest, highest = (value / found.effective for value in (1e-9, 4 * found.statistic + 40 * found.degrees + 400))
+    if (tail(smallest) - alpha) * (tail(highest) - alpha) >= 0:
+        return 0.0
+    return float(optimize.brentq(lambda value: tail(value) - alpha, smallest, highest, xtol=1e-12, rtol=1e-9))
 
 
 def _rates(
     current: Profile, expected: Profile, grid: Grid, settings: DriftSettings, alpha: float
 ) -> dict[str, Effect | None]:
     """Missing values, values never seen, and what must not occur at all."""
-    looks = {"missing": (current.missing, expected.missing, current.seen)}
+    looks = {
+        "missing": (
+            current.missing,
+            expected.missing,
+            current.seen,
+            settings.missing_warning,
+            settings.missing_critical,
+        )
+    }
     if grid.kind is not Kind.BOOLEAN:
-        new = _is_new(expected, grid)
-        looks["new"] = (float(current.shares[new].sum()), float(expected.shares[new].sum()), current.size)
+        new = _is_new(expected, grid, settings)
+        # Good and Turing: about as much is yet to be seen as was seen once.
+        usual = float(expected.shares[new].sum()) + _seen_once(expected, grid)
+        share = float(current.shares[new].sum())
+        looks["new"] = share, usual, current.size, settings.warning_floor / 8, settings.critical_floor / 2
     effects: dict[str, Effect | None] = {}
-    for name, (rate, usual, n) in looks.items():
-        if not n:
-            continue
-        low, high = clopper_pearson(np.array([rate]), n, alpha / len(looks))
-        warning = max(1.5 * usual, usual + settings.missing_warning)
-        critical = max(3 * usual, usual + settings.missing_critical)
-        effects[name] = Effect(f"{name} rate", rate, float(low[0]), float(high[0]), warning, critical)
+    for name, (rate, usual, n, warning, critical) in looks.items():
+        if n:
+            low, high = clopper_pearson(np.array([rate]), n, alpha / len(looks))
+            floors = max(1.5 * usual, usual + warning), max(3 * usual, usual + critical)
+            effects[name] = Effect(f"{name} rate", rate, float(low[0]), float(high[0]), *floors)
     for name, rate in (("not_finite", current.not_finite), ("invalid", current.invalid)):
         # Not statistics: one such row breaks the contract.
         effects[name] = Effect(f"{name} rate", rate, rate, rate, 0.0, 0.0) if rate else None
     return effects
 
 
-def _is_new(expected: Profile, grid: Grid) -> np.ndarray:
+def _is_new(expected: Profile, grid: Grid, settings: DriftSettings) -> np.ndarray:
     """Which cells hold what the baseline has hardly any of."""
-    if grid.kind.is_ordered:
-        return np.asarray(expected.shares < HARDLY_ANY)
-    return np.asarray(np.arange(len(expected.shares)) == grid.named + 1)
+    if not grid.kind.is_ordered:
+        return np.asarray(np.arange(grid.cells) == grid.named + 1)
+    new = expected.shares < HARDLY_ANY
+    middle = int(np.searchsorted(np.cumsum(expected.shares), 0.5))
+    if settings.direction == "up":
+        new[:middle] = False
+    elif settings.direction == "down":
+        new[middle:] = False
+    return np.asarray(new)
+
+
+def _seen_once(expected: Profile, grid: Grid) -> float:
+    """At most this share was seen once only, by as many entities as there are cells or categories of one."""
+    if not expected.size:
+        return 0.0
+    entities = expected.shares * expected.size
+    once = int(((entities > 0) & (entities < 2)).sum())
+    if not grid.kind.is_ordered:
+        once += len(grid.categories) - grid.named
+    return (once + 3 * float(np.sqrt(once + 1))) / expected.size
 
 
 # A cell of less than this share was empty, or nearly so.

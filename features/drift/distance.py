@@ -30,8 +30,8 @@ def ks(baseline: Profile, current: Profile, grid: Grid) -> Bracket:
     """The Kolmogorov-Smirnov distance of the values behind two profiles, whatever they were within the cells."""
     right = np.cumsum(baseline.shares - current.shares)
     left = np.concatenate(([0.0], right[:-1]))
-    low = float(np.abs(right[:-1]).max(initial=0.0))
-    spread = ~_is_point(baseline, current, grid)
+    low = min(1.0, float(np.abs(right[:-1]).max(initial=0.0)))
+    spread = ~grid.points if grid.kind.is_ordered else np.zeros(grid.cells, dtype=bool)
     inside = np.maximum(left + baseline.shares, current.shares - left)[spread]
     return Bracket(low, min(1.0, max(low, float(inside.max(initial=0.0)))))
 
@@ -85,11 +85,13 @@ class CellDifference:
         statistic: Pearson's, against the expected shares, allowing for their own sampling error.
         degrees: of freedom, one less than the cells it was taken over.
         effective: n * m / (n + m).
+        smallest: share that the emptiest of these cells is expected to hold.
     """
 
     statistic: float
     degrees: int
     effective: float
+    smallest: float = 1.0
 
     @property
     def w_squared(self) -> float:
@@ -102,10 +104,23 @@ class CellDifference:
         return float(stats.chi2.sf(self.statistic, self.degrees)) if self.degrees else 1.0
 
     def exceeds(self, w_squared: float) -> float:
-        """p of a statistic this large when the true effect is at most w_squared: the noncentral chi-square."""
+        """p of a statistic this large when the true effect is at most w_squared.
+
+        A noncentral chi-square, but for one thing: a change that sits in one small cell raises that cell's own
+        variance, by a factor of 1 + sqrt(w squared / share) at most. Its mean and that variance, in a gamma
+        distribution.
+        """
         if not self.degrees:
             return 1.0
-        return float(stats.ncx2.sf(self.statistic, self.degrees, max(self.effective * w_squared, 1e-12)))
+        noncentrality = self.effective * w_squared
+        inflated = 1 + np.sqrt(w_squared / self.smallest)
+        mean = self.degrees + noncentrality
+        variance = 2 * self.degrees + 4 * noncentrality * inflated
+        return float(stats.gamma.sf(self.statistic, mean**2 / variance, scale=variance / mean))
+
+    def falls_short_of(self, w_squared: float) -> float:
+        """p of a statistic this small when the true effect is at least w_squared."""
+        return float(stats.ncx2.cdf(self.statistic, self.degrees, self.effective * w_squared))
 
 
 def cells(baseline: Profile, current: Profile) -> CellDifference:
@@ -114,7 +129,12 @@ def cells(baseline: Profile, current: Profile) -> CellDifference:
     expected, actual = _merged(baseline.shares, current.shares, effective)
     if len(expected) < 2:
         return CellDifference(0.0, 0, effective)
-    return CellDifference(float(effective * np.sum((actual - expected) ** 2 / expected)), len(expected) - 1, effective)
+    return CellDifference(
+        float(effective * np.sum((actual - expected) ** 2 / expected)),
+        len(expected) - 1,
+        effective,
+        float(expected.min()),
+    )
 
 
 def _merged(expected: Floats, actual: Floats, entities: float) -> tuple[Floats, Floats]:
@@ -131,13 +151,3 @@ def _merged(expected: Floats, actual: Floats, entities: float) -> tuple[Floats, 
     if mass < need and len(starts) > 1:
         starts.pop()
     return np.add.reduceat(expected, starts), np.add.reduceat(actual, starts)
-
-
-def _is_point(baseline: Profile, current: Profile, grid: Grid) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which cells hold a single value in both: no value is below the lower edge, so a mean at it says so."""
-    lower = np.concatenate(([np.nan], np.asarray(grid.edges)))
-    point = np.zeros(len(lower), dtype=bool)
-    for profile in (baseline, current):
-        at_edge = np.isclose(profile.moments, profile.shares * lower, rtol=1e-12, atol=0.0)
-        point = (profile.shares == 0) | at_edge if profile is baseline else point & ((profile.shares == 0) | at_edge)
-    return point

@@ -122,12 +122,10 @@ def _shared_out(
     found: Sequence[Finding], sick: Incident | None, moved: Incident | None
 ) -> tuple[list[Finding], list[Finding]]:
     """Which findings belong to the sick pipeline, and which to the world. Whatever first shows while the pipeline is
-    sick is a consequence, such as scores that move with their features."""
+    sick is a consequence, such as scores that move with their features, or a long window with a mended hour in it."""
     is_sick = any(finding.cause.is_data_incident for finding in found)
     before = set(moved.features) if moved else set()
-    consequences = {
-        finding.feature for finding in (sick.findings if sick else ()) if not finding.cause.is_data_incident
-    }
+    consequences = set(sick.features) if sick else set()
     to_sick: list[Finding] = []
     to_moved: list[Finding] = []
     for finding in found:
@@ -165,20 +163,29 @@ def _leading(findings: Sequence[Finding]) -> Finding:
 def _continue(incident: Incident, findings: Sequence[Finding], as_of: datetime, remind_after_hours: int) -> Step:
     # What a feature looked like at its worst stays; later hours, half mended, look like less.
     merged: dict[str, Finding] = {finding.feature: finding for finding in incident.findings}
+    verdict = incident.verdict
     for finding in findings:
         before = merged.get(finding.feature)
-        if before is None or finding.severity > before.severity:
+        if before is None or _says_more(finding, before):
             merged[finding.feature] = finding
+            if finding.cause.is_data_incident and (before is None or not before.cause.is_data_incident):
+                verdict = None  # it was given before anybody knew of this
     every = tuple(merged.values())
     severity = max(finding.severity for finding in every)
     cause = _leading(every).cause
-    went_on = replace(incident, findings=every, severity=severity, cause=cause, last_alarm_at=as_of)
-    if severity > incident.severity or cause is not incident.cause:
+    went_on = replace(incident, findings=every, severity=severity, cause=cause, last_alarm_at=as_of, verdict=verdict)
+    if verdict != incident.verdict or severity > incident.severity or cause is not incident.cause:
         return Step(replace(went_on, told_at=as_of, reminders=0), Event.WORSENED)
     wait = timedelta(hours=remind_after_hours) * 2**incident.reminders
     if as_of - incident.told_at >= wait:
         return Step(replace(went_on, told_at=as_of, reminders=incident.reminders + 1), Event.REMINDED)
     return Step(went_on, None)
+
+
+def _says_more(finding: Finding, before: Finding) -> bool:
+    """What broke the pipeline is never forgotten for what is only louder."""
+    sick, was_sick = finding.cause.is_data_incident, before.cause.is_data_incident
+    return sick > was_sick or (sick == was_sick and finding.severity > before.severity)
 
 
 def _quiet(incident: Incident, as_of: datetime) -> Step:

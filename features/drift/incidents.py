@@ -71,6 +71,7 @@ def write_incident(connection: warehouse.Connection, model: Model, step: Step) -
         "reminders": incident.reminders,
         "closed_at": incident.closed_at,
         "closed_because": incident.closed_because,
+        "verdict": incident.verdict,
     }
     if incident.incident_id is not None:
         updates = ", ".join(f"{name} = %({name})s" for name in row)

@@ -1,7 +1,7 @@
 """What there is to look at: of each feature the snapshot and the inference log, the scores, the labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from psycopg import sql
@@ -105,8 +105,9 @@ class Outlook:
         scored = score_column(sql.Identifier("score"))
         looks = [Look(scored, prediction_source(self._model, self._champion), self._served, settings)]
         if self.uses_log:
-            said = score_column(sql.Identifier("prediction"))
-            looks.append(Look(said, log_source(self._model, self._champion), self._whole, settings))
+            said = score_column(sql.Identifier("_prediction"))
+            everybody = replace(log_source(self._model, self._champion), segments={})
+            looks.append(Look(said, everybody, self._whole, settings))
         return looks
 
     def _looks_at_labels(self) -> list[Look]:

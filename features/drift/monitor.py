@@ -56,7 +56,7 @@ class FeatureDriftMonitor:
         subject = Subject(feature, as_of)
         baseline = self._baselines.get(feature)
         if baseline is None:
-            n = len(np.asarray(serving))
+            n = int(np.size(np.asarray(serving, dtype=object)))
             return FeatureDriftReport(
                 subject, DriftStatus.BASELINE_MISSING, n, "The baseline has no value of this feature."
             )
@@ -76,7 +76,7 @@ class FeatureDriftMonitor:
         if name not in serving:
             return FeatureDriftReport(subject, DriftStatus.MISSING_FEATURE, 0, "The data have no such feature.")
         if name not in self._baselines:
-            n = len(np.asarray(serving[name]))
+            n = int(np.size(np.asarray(serving[name], dtype=object)))
             return FeatureDriftReport(subject, DriftStatus.UNEXPECTED_FEATURE, n, "The baseline has no such feature.")
         try:
             return self.check(name, serving[name], as_of)

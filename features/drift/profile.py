@@ -7,13 +7,13 @@ the baseline saw rarely borrows from its hour of the day, and that from all hour
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 
 import numpy as np
 
-from features.drift.sketch import Counts, Floats, Grid, Sketch
+from features.drift.sketch import Floats, Grid, Sketch
 
 HOURS_OF_A_WEEK = 168
 # An hour of the week is weighed against its parent as if the parent had been seen this many rows more.
@@ -144,15 +144,30 @@ class Baseline:
         """All hours together."""
         return Profile.of(self.whole, self.entities)
 
-    def expected(self, hours: Iterable[tuple[datetime, int]]) -> Profile:
-        """What a window should look like whose hours have these numbers of rows."""
-        rows: dict[int, int] = defaultdict(int)
+    def expected(
+        self, hours: Iterable[tuple[datetime, int]], rows: Iterable[tuple[datetime, int]] | None = None
+    ) -> Profile:
+        """What a window should look like.
+
+        Args:
+            hours: of the window, each with its number of values.
+            rows: each with its number of rows, those without a value included; by default the same.
+        """
+        of_values = self._mixture(hours)
+        if rows is None or of_values is self.profile:
+            return of_values
+        of_rows = self._mixture(rows)
+        names = ("missing", "not_finite", "invalid", "seen")
+        return replace(of_values, **{name: getattr(of_rows, name) for name in names})
+
+    def _mixture(self, hours: Iterable[tuple[datetime, int]]) -> Profile:
+        counts: dict[int, int] = defaultdict(int)
         for as_of, count in hours:
-            rows[slot_of(as_of)] += count
-        total = sum(rows.values())
+            counts[slot_of(as_of)] += count
+        total = sum(counts.values())
         if not total or not self.slots:
             return self.profile
-        mixture = mix([(self._slot(slot), count / total) for slot, count in rows.items() if count])
+        mixture = mix([(self._slot(slot), count / total) for slot, count in counts.items() if count])
         return _no_surer_than(mixture, self.profile)
 
     def _slot(self, slot: int) -> Profile:
@@ -192,13 +207,4 @@ class Baseline:
 
 def _no_surer_than(mixture: Profile, whole: Profile) -> Profile:
     """The hours of a week may show the same entities again, so a mixture of them rests on no more than the whole."""
-    values = {name: getattr(mixture, name) for name in mixture.__dataclass_fields__}
-    return Profile(**values | {"size": min(mixture.size, whole.size), "seen": min(mixture.seen, whole.seen)})
-
-
-def rates(profile: Profile) -> dict[str, float]:
-    """The shares of rows that are in no cell."""
-    return {name: getattr(profile, name) for name in ("missing", "not_finite", "invalid")}
-
-
-__all__ = ["Baseline", "Counts", "Profile", "Wobble", "mix", "rates", "slot_of"]
+    return replace(mixture, size=min(mixture.size, whole.size), seen=min(mixture.seen, whole.seen))

@@ -94,17 +94,19 @@ def compare(
     hours: list[tuple[datetime, int]],
     settings: DriftSettings,
     alpha: float,
+    rows: list[tuple[datetime, int]] | None = None,
 ) -> FeatureDriftReport:
     """The report of a window against a baseline; always one, whatever the data.
 
     Args:
         hours: of the window, each with its number of values, for the baseline's hours of the week.
+        rows: the same with those without a value; by default there are none.
     """
     n = round(current.seen)
     if baseline is None or not baseline.whole.given:
         return FeatureDriftReport(subject, DriftStatus.BASELINE_MISSING, n, "There are no values to compare with.")
-    expected, grid = baseline.expected(hours), baseline.grid
-    if current.seen and not current.size and not (current.not_finite or current.invalid):
+    expected, grid = baseline.expected(hours, rows or hours), baseline.grid
+    if _has_stopped(current, expected, alpha):
         return FeatureDriftReport(
             subject,
             DriftStatus.MISSING_FEATURE,
@@ -130,6 +132,12 @@ def compare(
         **_bounds(judgement.effects.get(decided_by)),
         **_cells(judgement),
     )
+
+
+def _has_stopped(current: Profile, expected: Profile, alpha: float) -> bool:
+    """Whether nobody has a value, although so many would not all be without one by chance."""
+    silent = current.seen > 0 and not current.size and not (current.not_finite or current.invalid)
+    return silent and expected.missing**current.seen < alpha
 
 
 def _statistics(current: Profile, expected: Profile, baseline: Baseline) -> dict[str, float | None]:

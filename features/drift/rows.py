@@ -4,8 +4,10 @@ A source gives one row per entity and hour: several requests of one entity withi
 the first of them counts.
 """
 
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -52,31 +54,41 @@ class Source:
     Attributes:
         name: snapshot, inference_log, labels or training.
         version: the definition of what is read; hours of two definitions never add up.
-        rows: SQL with the columns `at` (the hour) and `entity_key` (text) beside those that columns and segments name.
-            Its one parameter is the list of hours wanted.
+        rows: SQL of some hours' rows, with the columns `_at` (the hour) and `_key` (the entity, text) beside those that
+            columns and segments name. Values are in it as literals, so it is executed without parameters: a `%` in a
+            name or a condition is just that.
         segments: a SQL condition by name; `all` is everybody.
     """
 
     name: str
     version: str
-    rows: sql.Composed
+    rows: Callable[[Sequence[datetime]], sql.Composed]
     segments: dict[str, str]
 
-    @property
-    def by_segment(self) -> sql.Composed:
-        """The rows, once for each segment they belong to."""
+    def by_segment(self, hours: Sequence[datetime]) -> sql.Composed:
+        """The rows, once for each `_segment` they belong to."""
         belongs = [sql.SQL("array[{}]").format(sql.Literal(WHOLE))]
         for name, condition in self.segments.items():
             # The contract's own SQL, as trusted as a dbt model.
             part = sql.SQL("case when {} then array[{}] end").format(_raw(condition), sql.Literal(name))
             belongs.append(part)
-        return sql.SQL("({}) as rows cross join lateral unnest({}) as segment").format(
-            self.rows, sql.SQL(" || ").join(belongs)
+        return sql.SQL("({}) as rows cross join lateral unnest({}) as _segment").format(
+            self.rows(hours), sql.SQL(" || ").join(belongs)
         )
 
 
-def _raw(condition: str) -> sql.SQL:
-    return sql.SQL(f"({condition.replace('%', '%%')})")
+def _raw(condition: str) -> sql.Composed:
+    return sql.SQL("({})").format(sql.SQL(condition))
+
+
+def _instants(hours: Sequence[datetime]) -> sql.Composed:
+    return sql.SQL("{}::timestamptz[]").format(sql.Literal(list(hours)))
+
+
+def _definition(version: str, model: Model) -> str:
+    """A name for what is counted: the features' definition, whose rows they are, and which segments they fall into."""
+    conditions = json.dumps([model.population, model.monitoring.segments], sort_keys=True)
+    return f"{version}+{hashlib.sha256(conditions.encode()).hexdigest()[:8]}"
 
 
 def column_of(feature: Feature, value: sql.Composable | None = None) -> Column:
@@ -99,71 +111,105 @@ def column_of(feature: Feature, value: sql.Composable | None = None) -> Column:
 
 def snapshot_source(model: Model, version: str) -> Source:
     """The feature rows of the population, as they are served."""
-    rows = sql.SQL("select *, as_of as at, {} as entity_key from {} where as_of = any(%s) and feature_version = {}")
-    query = rows.format(_key(model.entity), sql.Identifier(*model.feature_view.relation), sql.Literal(version))
-    return Source("snapshot", version, query + sql.SQL(" and ") + _raw(model.population), model.monitoring.segments)
+
+    def rows(hours: Sequence[datetime]) -> sql.Composed:
+        return sql.SQL(
+            "select *, as_of as _at, {key} as _key from {view}"
+            " where as_of = any({hours}) and feature_version = {version} and {population}"
+        ).format(
+            key=_key(model.entity),
+            view=sql.Identifier(*model.feature_view.relation),
+            hours=_instants(hours),
+            version=sql.Literal(version),
+            population=_raw(model.population),
+        )
+
+    return Source("snapshot", _definition(version, model), rows, model.monitoring.segments)
 
 
 def prediction_source(model: Model, champion: str) -> Source:
     """The champion's scores of the snapshot. Segments are conditions on features, which are not beside them."""
-    rows = sql.SQL(
-        "select as_of as at, entity_id as entity_key, score from serving.predictions"
-        " where as_of = any(%s) and model_name = {} and model_version = {}"
-    ).format(sql.Literal(model.name), sql.Literal(champion))
+
+    def rows(hours: Sequence[datetime]) -> sql.Composed:
+        return sql.SQL(
+            "select as_of as _at, entity_id as _key, score from serving.predictions"
+            " where as_of = any({hours}) and model_name = {model} and model_version = {champion}"
+        ).format(hours=_instants(hours), model=sql.Literal(model.name), champion=sql.Literal(champion))
+
     return Source("snapshot", champion, rows, {})
 
 
 def log_source(model: Model, champion: str) -> Source:
-    """What the champion really saw and said: the first request of each entity in each hour, an hour ending at `at`."""
-    unpacked = sql.SQL(", ").join(
-        sql.SQL("(features ->> {})::{} as {}").format(
-            sql.Literal(feature.name), sql.SQL(feature.data_type), sql.Identifier(feature.name)
-        )
+    """What the champion really saw and said: the first request of each entity in each hour, an hour ending at `_at`."""
+    unpacked = sql.SQL("").join(
+        sql.SQL(", {} as {}").format(_logged(feature), sql.Identifier(feature.name))
         for feature in model.feature_view.features
     )
-    rows = sql.SQL(
-        "select distinct on (at, entity_key) * from (select {at} as at, entity_id as entity_key, {unpacked},"
-        " prediction, logged_at from monitoring.inference_log, unnest(%s::timestamptz[]) as wanted (hour)"
-        " where logged_at > wanted.hour - interval '1 hour' and logged_at <= wanted.hour"
-        " and model_name = {model} and model_version = {champion}) as requests order by at, entity_key, logged_at"
-    )
-    query = rows.format(
-        at=sql.SQL("wanted.hour"), unpacked=unpacked, model=sql.Literal(model.name), champion=sql.Literal(champion)
-    )
-    return Source("inference_log", champion, query, model.monitoring.segments)
+
+    def rows(hours: Sequence[datetime]) -> sql.Composed:
+        return sql.SQL(
+            "select distinct on (_at, _key) _hour as _at, log.entity_id as _key, log.prediction as _prediction"
+            "{unpacked} from monitoring.inference_log as log, unnest({hours}) as wanted (_hour)"
+            " where log.logged_at > _hour - interval '1 hour' and log.logged_at <= _hour"
+            " and log.model_name = {model} and log.model_version = {champion} order by _at, _key, log.logged_at"
+        ).format(
+            unpacked=unpacked,
+            hours=_instants(hours),
+            model=sql.Literal(model.name),
+            champion=sql.Literal(champion),
+        )
+
+    return Source("inference_log", _definition(champion, model), rows, model.monitoring.segments)
+
+
+def _logged(feature: Feature) -> sql.Composed:
+    """A feature out of a request's JSON. What should be a number and is none becomes NaN, which breaks the contract; it
+    must not break the reading of the others."""
+    value = sql.SQL("log.features -> {}").format(sql.Literal(feature.name))
+    if not feature.data_type.lower().startswith(NUMBER_TYPES):
+        return sql.SQL("(log.features ->> {})::{}").format(sql.Literal(feature.name), sql.SQL(feature.data_type))
+    return sql.SQL(
+        "case coalesce(jsonb_typeof({value}), 'null') when 'null' then null when 'number' then"
+        " case when abs(({value})::numeric) <= {largest} then ({value})::numeric::double precision"
+        " else 'Infinity'::double precision end else 'NaN'::double precision end"
+    ).format(value=value, largest=sql.Literal(LARGEST))
 
 
 def label_source(model: Model) -> Source:
     """Labels in the hour in which they matured."""
-    rows = sql.SQL(
-        "select distinct on (at, entity_key) * from (select {names}, wanted.hour as at, {key} as entity_key, label_at"
-        " from {training_set}, unnest(%s::timestamptz[]) as wanted (hour)"
-        " where matured_at > wanted.hour - interval '1 hour' and matured_at <= wanted.hour) as matured"
-        " order by at, entity_key, label_at"
-    )
-    names = dict.fromkeys((model.label, *model.feature_names))
-    query = rows.format(
-        names=sql.SQL(", ").join(map(sql.Identifier, names)),
-        key=_key(model.entity),
-        training_set=sql.Identifier(*model.training_set),
-    )
-    return Source("labels", "", query, model.monitoring.segments)
+    names = sql.SQL(", ").join(map(sql.Identifier, dict.fromkeys((model.label, *model.feature_names))))
+
+    def rows(hours: Sequence[datetime]) -> sql.Composed:
+        return sql.SQL(
+            "select distinct on (_at, _key) {names}, _hour as _at, {key} as _key"
+            " from {training_set}, unnest({hours}) as wanted (_hour)"
+            " where matured_at > _hour - interval '1 hour' and matured_at <= _hour order by _at, _key, label_at"
+        ).format(
+            names=names,
+            key=_key(model.entity),
+            training_set=sql.Identifier(*model.training_set),
+            hours=_instants(hours),
+        )
+
+    return Source("labels", _definition("", model), rows, model.monitoring.segments)
 
 
 def training_source(model: Model, feature_version: str, first_label_at: datetime, last_label_at: datetime) -> Source:
-    """The rows a version was trained on, at the instants whose knowledge they hold; its parameter is an unused list."""
-    rows = sql.SQL(
-        "select *, as_of as at, {key} as entity_key from {training_set}"
-        " where label_at between {first} and {last} and feature_version = {version} and %s::timestamptz[] is not null"
-    )
-    query = rows.format(
-        key=_key(model.entity),
-        training_set=sql.Identifier(*model.training_set),
-        first=sql.Literal(first_label_at),
-        last=sql.Literal(last_label_at),
-        version=sql.Literal(feature_version),
-    )
-    return Source("training", feature_version, query, model.monitoring.segments)
+    """The rows a version was trained on, at the instants whose knowledge they hold: all of them, whatever the hours."""
+
+    def rows(hours: Sequence[datetime]) -> sql.Composed:
+        return sql.SQL(
+            "select *, as_of as _at, {key} as _key from {training_set}"
+            " where label_at between {first} and {last} and feature_version = {version}"
+        ).format(
+            key=_key(model.entity),
+            training_set=sql.Identifier(*model.training_set),
+            first=sql.Literal(first_label_at),
+            last=sql.Literal(last_label_at),
+            version=sql.Literal(feature_version),
+        )
+
+    return Source("training", feature_version, rows, model.monitoring.segments)
 
 
 def _key(entity: Sequence[str]) -> sql.Composed:
@@ -178,22 +224,22 @@ def count(
     """One pass over a source: the sketch of each segment and hour that has rows."""
     cell, total, squares = _ordered(grid, column) if grid.kind.is_ordered else _unordered(grid, column)
     query = sql.SQL(
-        "select segment, at, cell, count(*) as n, coalesce({total}, 0) as total, coalesce({squares}, 0) as squares"
-        " from (select segment, at, value, {cell} as cell from (select segment, at, {value} as value from {rows})"
+        "select _segment, _at, cell, count(*) as n, coalesce({total}, 0) as total, coalesce({squares}, 0) as squares"
+        " from (select _segment, _at, value, {cell} as cell from (select _segment, _at, {value} as value from {rows})"
         " as read {join}) as counted group by 1, 2, 3"
     ).format(
         total=total,
         squares=squares,
         cell=cell,
         value=column.expression,
-        rows=source.by_segment,
+        rows=source.by_segment(hours),
         join=sql.SQL("")
         if grid.kind.is_ordered
         else sql.SQL(
             "left join unnest({}::text[]) with ordinality as known (category, place) on known.category = read.value"
         ).format(sql.Literal(list(grid.categories))),
     )
-    return _fold(connection.execute(query, [list(hours)]).fetchall(), grid)
+    return _fold(connection.execute(query).fetchall(), grid)
 
 
 MISSING, NOT_FINITE, INVALID = -1, -2, -3
@@ -213,7 +259,10 @@ def _ordered(grid: Grid, column: Column) -> tuple[sql.Composable, ...]:
         edges=sql.Literal(list(grid.edges)),
     )
     inside = "filter (where cell >= 0)"
-    squares = sql.SQL("sum(power(value - {}, 2)) " + inside).format(sql.Literal(grid.centre))
+    # The square of a tiny number underflows, which PostgreSQL takes for an error.
+    squares = sql.SQL(
+        "sum(case when abs(value - {centre}) < {smallest} then 0 else power(value - {centre}, 2) end) " + inside
+    ).format(centre=sql.Literal(grid.centre), smallest=sql.Literal(1 / LARGEST))
     return cell, sql.SQL("sum(value) " + inside), squares
 
 
@@ -247,7 +296,7 @@ def _invalid(valid: Valid) -> sql.Composable:
 def _fold(rows: Sequence[dict[str, Any]], grid: Grid) -> dict[tuple[str, datetime], Sketch]:
     found: dict[tuple[str, datetime], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        found[row["segment"], row["at"]].append(row)
+        found[row["_segment"], row["_at"]].append(row)
     return {key: _sketch(part, grid) for key, part in found.items()}
 
 
@@ -277,15 +326,15 @@ def count_entities(
 ) -> dict[tuple[str, datetime], Population]:
     """How many rows and entities each segment and hour has, with the smallest hashes of their keys."""
     query = sql.SQL(
-        "select segment, at, sum(n)::bigint as rows, count(*) as entities,"
+        "select _segment, _at, sum(n)::bigint as rows, count(*) as entities,"
         " array_agg(hash order by hash) filter (where place <= {kept}) as hashes"
-        " from (select *, row_number() over (partition by segment, at order by hash) as place"
-        " from (select segment, at, hashtextextended(entity_key, 0) as hash, count(*) as n from {rows}"
+        " from (select *, row_number() over (partition by _segment, _at order by hash) as place"
+        " from (select _segment, _at, hashtextextended(_key, 0) as hash, count(*) as n from {rows}"
         " group by 1, 2, 3) as hashed) as placed group by 1, 2"
-    ).format(kept=sql.Literal(HASHES_KEPT), rows=source.by_segment)
+    ).format(kept=sql.Literal(HASHES_KEPT), rows=source.by_segment(hours))
     return {
-        (row["segment"], row["at"]): Population(row["rows"], row["entities"], row["hashes"])
-        for row in connection.execute(query, [list(hours)])
+        (row["_segment"], row["_at"]): Population(row["rows"], row["entities"], row["hashes"])
+        for row in connection.execute(query)
     }
 
 
@@ -315,8 +364,8 @@ def make_grid(
     query = sql.SQL(
         "select {value} as value from ({rows}) as rows where {value} is not null"
         ' group by 1 order by count(*) desc, {value} collate "C" limit {limit}'
-    ).format(value=column.expression, rows=source.rows, limit=sql.Literal(CATEGORIES_KNOWN))
-    names = tuple(row["value"] for row in connection.execute(query, [list(hours)]))
+    ).format(value=column.expression, rows=source.rows(hours), limit=sql.Literal(CATEGORIES_KNOWN))
+    names = tuple(row["value"] for row in connection.execute(query))
     return Grid(Kind.CATEGORICAL, categories=names) if names else None
 
 
@@ -325,7 +374,7 @@ def _numeric_grid(
 ) -> Grid | None:
     usable = sql.SQL(
         "with read as (select {} as value from ({}) as rows), known as (select value from read where abs(value) <= {})"
-    ).format(column.expression, source.rows, sql.Literal(LARGEST))
+    ).format(column.expression, source.rows(hours), sql.Literal(LARGEST))
     shape = connection.execute(
         usable
         + sql.SQL(
@@ -333,7 +382,6 @@ def _numeric_grid(
             " (select count(*) from (select distinct value from known limit {}) as few) as few,"
             " (select percentile_disc({}::double precision[]) within group (order by value) from known) as quantiles"
         ).format(sql.Literal(CELLS + 1), sql.Literal([place / CELLS for place in range(1, CELLS)])),
-        [list(hours)],
     ).fetchone()
     assert shape is not None
     if not shape["n"]:
@@ -344,7 +392,6 @@ def _numeric_grid(
         + sql.SQL(" select value from known group by value having count(*) * {} >= {}").format(
             sql.Literal(CELLS), sql.Literal(0 if is_all else shape["n"])
         ),
-        [list(hours)],
     ).fetchall()
     return Grid.numeric(shape["quantiles"], [row["value"] for row in atoms], atoms_are_all=is_all)
 
@@ -353,12 +400,18 @@ QUANTILES = tuple(place / 200 for place in range(1, 200))
 
 
 def quantiles(
-    connection: warehouse.Connection, source: Source, column: Column, hours: Sequence[datetime]
+    connection: warehouse.Connection, source: Source, column: Column, segment: str, hours: Sequence[datetime]
 ) -> npt.NDArray[np.float64]:
     """The values at 0.5 %, 1 %, ... 99.5 % of some hours; for the reading of an alarm, since it costs a sort."""
     query = sql.SQL(
         "select percentile_disc({}::double precision[]) within group (order by value) as found"
-        " from (select {} as value from ({}) as rows) as read where abs(value) <= {}"
-    ).format(sql.Literal(list(QUANTILES)), column.expression, source.rows, sql.Literal(LARGEST))
-    row = connection.execute(query, [list(hours)]).fetchone()
+        " from (select {} as value from {} where _segment = {}) as read where abs(value) <= {}"
+    ).format(
+        sql.Literal(list(QUANTILES)),
+        column.expression,
+        source.by_segment(hours),
+        sql.Literal(segment),
+        sql.Literal(LARGEST),
+    )
+    row = connection.execute(query).fetchone()
     return np.asarray(row["found"] if row and row["found"] else [], dtype=np.float64)

@@ -7,6 +7,7 @@ Two sketches of one grid add up, so the sketch of a day is the sum of its hours.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Number
 from typing import Any, Self
 
 import numpy as np
@@ -64,6 +65,13 @@ class Grid:
         return min(len(self.categories), NAMED_CATEGORIES)
 
     @property
+    def points(self) -> npt.NDArray[np.bool_]:
+        """Which cells of an ordered kind hold a single value, because the next number is the next edge."""
+        edges = np.asarray(self.edges)
+        between = edges[1:] == np.nextafter(edges[:-1], np.inf)
+        return np.concatenate(([False], between, [False])) if len(edges) else np.zeros(1, dtype=bool)
+
+    @property
     def centre(self) -> float:
         """What squares are measured from, so that they do not swallow small spreads around large means."""
         return self.edges[len(self.edges) // 2] if self.edges else 0.0
@@ -102,7 +110,7 @@ class Grid:
         Raises:
             ValueError: when no value is left.
         """
-        array = np.asarray(values)
+        array = as_array(values)
         if categorical or array.dtype.kind not in "iuf":
             return cls.of_categories(array)
         known = array[usable(array.astype(np.float64))].astype(np.float64)
@@ -127,10 +135,27 @@ class Grid:
         return cls(Kind.CATEGORICAL, categories=tuple(distinct[order].tolist()))
 
 
+def as_array(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Numbers as floats, NaN where one is missing; anything else as it is, in an array of objects."""
+    array: npt.NDArray[Any] = np.asarray(values, dtype=None if hasattr(values, "dtype") else object)
+    if array.dtype != object:
+        return array
+    known = [value for value in array.tolist() if not _is_missing(value)]
+    if not known or not all(isinstance(value, Number) and not isinstance(value, bool) for value in known):
+        return array
+    return np.array([np.nan if _is_missing(value) else float(value) for value in array.tolist()], dtype=np.float64)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))
+
+
 def as_category(value: Any) -> str | None:
-    """A value as PostgreSQL writes it; None when it is missing."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+    """A value as PostgreSQL writes it; None when it is missing. A whole number is one, however it is stored."""
+    if _is_missing(value):
         return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)
 
 
@@ -194,7 +219,7 @@ class Sketch:
     @classmethod
     def of(cls, values: npt.ArrayLike, grid: Grid, valid: Valid | None = None) -> "Sketch":
         """The sketch of an array, cell by cell what the warehouse counts."""
-        array = np.asarray(values)
+        array = as_array(values)
         valid = valid or Valid()
         return _of_numbers(array, grid, valid) if grid.kind.is_ordered else _of_categories(array, grid, valid)
 
@@ -205,8 +230,6 @@ class Sketch:
 
 
 def _of_numbers(array: npt.NDArray[Any], grid: Grid, valid: Valid) -> Sketch:
-    if array.dtype == object:
-        array = np.array([np.nan if value is None else value for value in array.tolist()], dtype=np.float64)
     numbers = array.astype(np.float64)
     # An array has no NULL: NaN stands for it.
     missing = np.isnan(numbers)

@@ -63,9 +63,7 @@ def fits(grid: Grid, column: Column, sketch: Sketch) -> bool:
         return False
     if not grid.kind.is_ordered:
         return int(sketch.counts[-1]) <= OUTGROWN * max(sketch.given, 1)
-    lower = np.concatenate(([np.nan], np.asarray(grid.edges)))
-    spread = ~np.isclose(sketch.sums, sketch.counts * lower, rtol=1e-12, atol=0.0)
-    return bool(np.all(sketch.counts[spread] <= OUTGROWN * sketch.given))
+    return bool(np.all(sketch.counts[~grid.points] <= OUTGROWN * sketch.given))
 
 
 def write_training_baseline(
@@ -122,14 +120,14 @@ def _entities_of_slots(connection: warehouse.Connection, source: Source) -> dict
     from psycopg import sql
 
     query = sql.SQL(
-        "select segment, coalesce(slot, {whole}) as slot, count(distinct entity_key) as n from (select segment,"
-        " entity_key, ((extract(isodow from at at time zone 'UTC') - 1) * 24"
-        " + extract(hour from at at time zone 'UTC'))::int as slot from {rows}) as slotted"
-        " group by grouping sets ((segment, slot), (segment))"
-    ).format(whole=sql.Literal(WHOLE_SLOT), rows=source.by_segment)
+        "select _segment, coalesce(slot, {whole}) as slot, count(distinct _key) as n from (select _segment,"
+        " _key, ((extract(isodow from _at at time zone 'UTC') - 1) * 24"
+        " + extract(hour from _at at time zone 'UTC'))::int as slot from {rows}) as slotted"
+        " group by grouping sets ((_segment, slot), (_segment))"
+    ).format(whole=sql.Literal(WHOLE_SLOT), rows=source.by_segment([]))
     found: dict[str, dict[int, int]] = defaultdict(dict)
-    for row in connection.execute(query, [[]]):
-        found[row["segment"]][row["slot"]] = row["n"]
+    for row in connection.execute(query):
+        found[row["_segment"]][row["slot"]] = row["n"]
     return found
 
 

@@ -36,8 +36,10 @@ def report_window(
     if len(inside) < HOURS_NEEDED * expected:
         detail = f"{len(inside)} of its {expected} hours are there; half of them are needed."
         return FeatureDriftReport(subject, DriftStatus.INSUFFICIENT_DATA, 0, detail)
-    counted = [(hour.as_of, hour.sketch.given) for hour in inside]
-    return compare(subject, profile_of(inside, populations, baseline), baseline, counted, settings, alpha)
+    current = profile_of(inside, populations, baseline)
+    values = [(hour.as_of, hour.sketch.given) for hour in inside]
+    rows = [(hour.as_of, hour.sketch.rows) for hour in inside]
+    return compare(subject, current, baseline, values, settings, alpha, rows)
 
 
 def profile_of(hours: Sequence[Hour], populations: Mapping[datetime, Population], baseline: Baseline) -> Profile:

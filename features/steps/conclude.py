@@ -12,13 +12,13 @@ from features.contract import Model, Severity
 from features.drift import store
 from features.drift.cause import STALE_HOURS, Cause
 from features.drift.decision import DriftStatus
-from features.drift.incident import Event, Finding, Step, advance
+from features.drift.incident import Event, Finding, Incident, Step, advance
 from features.drift.incidents import newest_as_of, open_incidents, write_incident
 from features.drift.looks import WEEK, Outlook
 from features.drift.report import WHOLE, FeatureDriftReport, Subject
 from features.drift.rows import LABEL, Population
 from features.errors import SkewlessError
-from features.steps.watch import NO_CHAMPION
+from features.steps.watch import NO_CHAMPION, WORST_FIRST
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,9 @@ def conclude(
         blind = _blind(connection, model, as_of)
         steps = []
         if as_of >= newest_as_of(connection, model):
-            found = [*_alarms(model, findings), *_stale(model, findings), *volume]
-            steps = advance(open_incidents(connection, model), found, as_of, model.monitoring.remind_after_hours)
+            known = open_incidents(connection, model)
+            found = [*_alarms(model, findings), *_stale(model, findings, known), *volume]
+            steps = advance(known, found, as_of, model.monitoring.remind_after_hours)
             steps = [write_incident(connection, model, step) for step in steps]
             store.thin(connection, model, as_of)
         else:
@@ -84,13 +85,16 @@ def _told(step: Step) -> dict[str, Any]:
 def _alarms(model: Model, findings: Sequence[Mapping[str, Any]]) -> list[Finding]:
     found = []
     for finding in findings:
+        if finding["is_dropped"]:
+            # Somebody changed the contract on purpose; a new champion is what it takes, and no incident.
+            continue
         if finding["status"] == DriftStatus.MISSING_FEATURE:
             found.append(
                 _finding(model, finding["feature"], Severity.CRITICAL, Cause.NULL_BURST, "it stopped arriving", finding)
             )
         elif finding["alarm"]:
             alarm = finding["alarm"]
-            severity = Severity(finding["severity"])
+            severity = Severity(alarm["severity"])
             found.append(
                 _finding(model, finding["feature"], severity, Cause(alarm["cause"]), alarm["because"], finding)
             )
@@ -107,8 +111,11 @@ def _finding(
     return Finding(feature, upstream, owner, severity, cause, because, str(finding.get("detail", "")))
 
 
-def _stale(model: Model, findings: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """Features that stood still for a day, if others of the same rows moved meanwhile."""
+def _stale(model: Model, findings: Sequence[Mapping[str, Any]], known: Sequence[Incident]) -> list[Finding]:
+    """Features that stood still for a day, and twice as long as ever, while others of the same rows moved."""
+    were_stale = {
+        finding.feature for incident in known for finding in incident.findings if finding.cause is Cause.STALE
+    }
     features = [finding for finding in findings if finding["feature"] in model.feature_names]
     moving = [finding for finding in features if finding["hours_unchanged"] < STALE_HOURS]
     if not moving:
@@ -123,7 +130,9 @@ def _stale(model: Model, findings: Sequence[Mapping[str, Any]]) -> list[Finding]
             finding,
         )
         for finding in features
-        if finding["hours_unchanged"] >= STALE_HOURS and not finding["alarm"] and not finding["is_constant"]
+        if finding["hours_unchanged"] >= STALE_HOURS
+        and not finding["alarm"]
+        and (finding["feature"] in were_stale or 0 < 2 * finding["longest_pause"] <= finding["hours_unchanged"])
     ]
 
 
@@ -207,11 +216,9 @@ def markdown(
         blocks = " **Retraining is blocked.**" if step.incident.blocks_retraining else ""
         lines.append(f"* **{head}** ({step.incident.severity.name.lower()}): {step.incident.summary}{blocks}")
     lines += ["", "| feature | status | finding | compared |", "|---|---|---|---|"]
-    order = list(DriftStatus)
-    ranked = sorted(statuses.items(), key=lambda item: (item[1] == DriftStatus.OK, -order.index(DriftStatus(item[1]))))
-    for name, status in ranked:
+    for name, status in sorted(statuses.items(), key=lambda item: WORST_FIRST.index(DriftStatus(item[1]))):
         finding = looked_at.get(name, {"detail": "Its task failed; see its log.", "where": ""})
-        lines.append(f"| {name} | {status} | {_cell(finding['detail'])} | {finding['where']} |")
+        lines.append(f"| {_cell(name)} | {status} | {_cell(finding['detail'])} | {finding['where']} |")
     return "\n".join(lines)
 
 

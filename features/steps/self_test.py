@@ -49,9 +49,7 @@ class Injection:
 
 def _share(share: float) -> sql.Composed:
     """Whether an entity is among this share of them."""
-    return sql.SQL("mod(abs(hashtextextended(entity_key, 7)::numeric), 1000) < {}").format(
-        sql.Literal(round(1000 * share))
-    )
+    return sql.SQL("mod(abs(hashtextextended(_key, 7)::numeric), 1000) < {}").format(sql.Literal(round(1000 * share)))
 
 
 def injections(grid: Grid, standard_deviation: float | None) -> list[Injection]:

@@ -8,21 +8,21 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from features import warehouse
-from features.contract import Model, Severity
+from features.contract import Model
 from features.drift import store
 from features.drift.calibration import DAYS_NEEDED, Hour, baseline_of_hours, is_covered
-from features.drift.cause import Evidence, diagnose
+from features.drift.cause import Cause, Evidence, diagnose
 from features.drift.decision import Budget, DriftStatus, judge
 from features.drift.looks import WEEK, Look, Outlook, not_declared
-from features.drift.profile import Baseline
 from features.drift.report import WHOLE, FeatureDriftReport, Subject
 from features.drift.rows import count, count_entities, distinct_entities, quantiles
-from features.drift.sketch import Sketch
+from features.drift.sketch import Floats, Sketch
 from features.drift.store import BaselineKey, StoredBaseline, StoredGrid
 from features.drift.window import profile_of, report_window, within
 
@@ -79,12 +79,19 @@ def _count_populations(connection: warehouse.Connection, model: Model, look: Loo
 
 @dataclass(frozen=True)
 class Finding:
-    """A feature's reports from one source, and what its worst alarm looks like; a JSON value."""
+    """A feature's reports from one source, and what its worst alarm looks like.
+
+    Attributes:
+        hours_unchanged: for how many of the newest hours nothing changed.
+        longest_pause: the longest that nothing changed before, in the same week; 0 if it never changed.
+        looked: whether there was a source to look at.
+    """
 
     reports: list[tuple[FeatureDriftReport, int | None]]
-    alarm: dict[str, str] | None
+    alarm: dict[str, Any] | None = None
     hours_unchanged: int = 0
-    is_constant: bool = False
+    longest_pause: int = 0
+    looked: bool = True
 
 
 def watch_feature(model: Model, feature: str, planned: Mapping[str, Any], as_of: datetime) -> dict[str, Any]:
@@ -114,10 +121,16 @@ def watch_feature(model: Model, feature: str, planned: Mapping[str, Any], as_of:
         "detail": worst.detail,
         "where": where(worst.subject),
         "n": worst.n,
-        "alarm": next((finding.alarm for finding in findings if finding.alarm), None),
+        "alarm": max((finding.alarm for finding in findings if finding.alarm), key=_rank, default=None),
         "hours_unchanged": max(finding.hours_unchanged for finding in findings),
-        "is_constant": all(finding.is_constant for finding in findings),
+        "longest_pause": max(finding.longest_pause for finding in findings),
+        "is_dropped": not findings[0].looked,
     }
+
+
+def _rank(alarm: Mapping[str, Any]) -> tuple[int, bool]:
+    """The worst alarm speaks for a feature; of several such, what is wrong with the pipeline."""
+    return int(alarm["severity"]), Cause(alarm["cause"]).is_data_incident
 
 
 def _in_one_line(error: Exception) -> str:
@@ -159,7 +172,7 @@ def _cannot_look(
     elif store.read_baseline(connection, model, feature, BaselineKey("training", "training", WHOLE, champion)):
         status = DriftStatus.MISSING_FEATURE
         detail = f"The champion was trained on it, and {model.feature_view.name} does not declare it any more."
-    return Finding([(FeatureDriftReport(Subject(feature, as_of, "snapshot"), status, 0, detail), None)], None)
+    return Finding([(FeatureDriftReport(Subject(feature, as_of, "snapshot"), status, 0, detail), None)], looked=False)
 
 
 class _Watch:
@@ -182,8 +195,8 @@ class _Watch:
     def finding(self) -> Finding:
         """Counts what is new, and compares every segment and window with every baseline there is."""
         reports: list[tuple[FeatureDriftReport, int | None]] = []
-        alarms: list[tuple[Severity, dict[str, str]]] = []
-        unchanged, is_constant = 0, False
+        alarms: list[dict[str, Any]] = []
+        pauses = (0, 0)
         for segment in self._look.segments:
             baselines = self._baselines(segment)
             if not baselines:
@@ -191,14 +204,13 @@ class _Watch:
             for key, stored in baselines:
                 hours = self._hours(stored, segment)
                 if segment == WHOLE:
-                    unchanged, is_constant = hours_unchanged(hours), _is_constant(stored.baseline)
+                    pauses = pauses_of(hours)
                 found = [self._report(key, stored, hours, window) for window in self._model.monitoring.windows_hours]
                 reports += [(report, stored.baseline_id) for report in found]
                 loud = [report for report in found if report.drift_detected]
                 if loud:
                     alarms.append(self._alarm(worst_of(loud), stored, hours))
-        worst = max(alarms, key=lambda alarm: alarm[0], default=None)
-        return Finding(reports, worst[1] if worst else None, unchanged, is_constant)
+        return Finding(reports, max(alarms, key=_rank, default=None), *pauses)
 
     def _no_baseline(self, segment: str) -> FeatureDriftReport:
         population = self._populations.get(segment, {}).get(self._as_of)
@@ -216,6 +228,7 @@ class _Watch:
         for key in self._look.baselines(self._champion or NO_CHAMPION, segment):
             stored = store.read_baseline(self._connection, self._model, name, key)
             if stored is None and key.kind == "serving" and found:
+                self._hours(found[0][1], segment)  # so that this hour is among those it is made of
                 stored = self._first_healthy_weeks(key, found[0][1])
             if stored:
                 found.append((key, stored))
@@ -249,42 +262,49 @@ class _Watch:
         populations = self._populations.get(key.segment, {})
         return report_window(subject, hours, populations, stored.baseline, self._look.settings, self._alpha)
 
-    def _alarm(
-        self, report: FeatureDriftReport, stored: StoredBaseline, hours: list[Hour]
-    ) -> tuple[Severity, dict[str, str]]:
+    def _alarm(self, report: FeatureDriftReport, stored: StoredBaseline, hours: list[Hour]) -> dict[str, Any]:
         """What the alarm of a window looks like."""
-        baseline, subject = stored.baseline, report.subject
+        baseline, subject, look = stored.baseline, report.subject, self._look
         inside = within(hours, self._as_of, subject.window_hours)
         current = profile_of(inside, self._populations.get(subject.segment, {}), baseline)
-        expected = baseline.expected((hour.as_of, hour.sketch.given) for hour in inside)
+        expected = baseline.expected(
+            [(hour.as_of, hour.sketch.given) for hour in inside], [(hour.as_of, hour.sketch.rows) for hour in inside]
+        )
         wobble = baseline.wobble.get(subject.window_hours)
-        judged = judge(current, expected, baseline.grid, self._look.settings, self._alpha, wobble)
-        earlier = [hour.sketch.counts for hour in hours if hour.as_of < inside[0].as_of]
-        newest = inside[-1]
+        judged = judge(current, expected, baseline.grid, look.settings, self._alpha, wobble)
+        usual, present = usual_and_present(hours)
+        at = [hour.as_of for hour in inside]
+        is_ordered = baseline.grid.kind.is_ordered
         found = diagnose(
             Evidence(
                 grid=baseline.grid,
                 current=current,
                 expected=expected,
                 alarms=judged.alarms,
-                quantiles=quantiles(self._connection, self._look.source, self._look.column, [newest.as_of])
-                if baseline.grid.kind.is_ordered
+                quantiles=quantiles(self._connection, look.source, look.column, subject.segment, at)
+                if is_ordered
                 else np.empty(0),
-                usual=np.median(earlier, axis=0) if earlier else np.empty(0),
-                present=newest.sketch.counts.astype(np.float64),
-                floor=self._look.settings.warning_floor,
+                usual=usual,
+                present=present,
             )
         )
-        facts = {"cause": str(found.cause), "because": found.because, "detail": report.detail, "where": where(subject)}
-        return report.severity, facts
+        return {
+            "severity": int(report.severity),
+            "cause": str(found.cause),
+            "because": found.because,
+            "detail": report.detail,
+            "where": where(subject),
+        }
 
     def _first_healthy_weeks(self, key: BaselineKey, training: StoredBaseline) -> StoredBaseline | None:
         """Makes the serving baseline as soon as there are four weeks without an incident of the feature."""
         since = self._as_of - timedelta(days=DAYS_NEEDED)
         source, name = self._look.source, self._look.column.name
-        sketches = store.read_sketches(
+        counted = store.read_sketches(
             self._connection, training.grid_id, source.name, source.version, key.segment, since, self._as_of
         )
+        # Hours in which nothing came are counted, too, and say nothing of what is usual.
+        sketches = {at: sketch for at, sketch in counted.items() if sketch.rows}
         if not is_covered(list(sketches), since, self._as_of):
             return None
         if store.had_incident(self._connection, self._model, name, since):
@@ -307,20 +327,41 @@ class _Watch:
         return store.read_baseline(self._connection, self._model, name, key)
 
 
-def hours_unchanged(hours: Sequence[Hour]) -> int:
-    """For how many of the newest hours nothing changed at all: not one count, not one sum."""
-    steps = 0
-    for earlier, later in zip(reversed(hours[:-1]), reversed(hours), strict=False):
-        if not _same(earlier.sketch, later.sketch):
-            break
-        steps += 1
-    return steps
+def usual_and_present(hours: Sequence[Hour]) -> tuple[Floats, Floats]:
+    """Counts by cell that the newest hour usually has, at its time of the day, and those that it has; nothing when too
+    few days are known."""
+    if not hours:
+        return np.empty(0), np.empty(0)
+    newest = hours[-1]
+    earlier = [
+        hour.sketch.counts
+        for hour in hours[:-1]
+        if hour.sketch.rows and (newest.as_of - hour.as_of) % timedelta(days=1) == timedelta(0)
+    ]
+    if len(earlier) < DAYS_TO_KNOW:
+        return np.empty(0), np.empty(0)
+    return np.median(earlier, axis=0), newest.sketch.counts.astype(np.float64)
+
+
+DAYS_TO_KNOW = 3
+
+
+def pauses_of(hours: Sequence[Hour]) -> tuple[int, int]:
+    """For how many of the newest hours nothing changed, and the longest such pause before; 0 if it never changed."""
+    pauses, pause = [], 0
+    for earlier, later in pairwise(hours):
+        if _same(earlier.sketch, later.sketch):
+            pause += 1
+        else:
+            pauses.append(pause)
+            pause = 0
+    return pause, max(1, *pauses) if pauses else 0
 
 
 def _same(one: Sketch, other: Sketch) -> bool:
-    return one.given > 0 and np.array_equal(one.counts, other.counts) and np.array_equal(one.sums, other.sums)
-
-
-def _is_constant(baseline: Baseline) -> bool:
-    """Whether the feature never had but one value, so that standing still says nothing."""
-    return int((baseline.whole.counts > 0).sum()) <= 1
+    # The order of addition shows in a sum's last digits.
+    return (
+        one.given > 0
+        and np.array_equal(one.counts, other.counts)
+        and np.allclose(one.sums, other.sums, rtol=1e-9, atol=0.0)
+    )

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from features.contract import DriftSettings, Valid
-from features.drift.cause import DATA_INCIDENTS, LENGTH_AND_WEIGHT, TIME_AND_SCALE, Cause, Diagnosis, Evidence, diagnose
+from features.drift.cause import DATA_INCIDENTS, FACTORS, Cause, Diagnosis, Evidence, diagnose
 from features.drift.decision import judge
 from features.drift.profile import Profile
 from features.drift.rows import QUANTILES
@@ -39,7 +39,6 @@ def evidence(
         quantiles=quantiles(now) if grid.kind.is_ordered else np.empty(0),
         usual=np.empty(0) if usual is None else Sketch.of(usual, grid).counts.astype(float),
         present=current.counts.astype(float),
-        floor=0.04,
     )
 
 
@@ -74,8 +73,7 @@ def sample(name: str, seed: int, n: int) -> Floats:
 
 # Units
 
-FACTORS = [*TIME_AND_SCALE, *LENGTH_AND_WEIGHT]
-CLEAR = st.sampled_from([factor for factor in TIME_AND_SCALE if factor > 5])
+CLEAR = st.sampled_from(FACTORS)
 UPWARDS = st.booleans()
 
 
@@ -179,7 +177,6 @@ def test_a_few_defaults_are_found_among_many_values(share: float) -> None:
         assert found.because == f"{share:.1%} of the values became {value:g}"
 
 
-@pytest.mark.xfail(strict=True, reason="all that is above everything seems to be a multiple of everything")
 @pytest.mark.parametrize("value", [999.0, 9999.0, 1e9])
 def test_a_default_above_all_values_is_a_default_fill_too(value: float) -> None:
     now = sample("normal", 1, CURRENT)
@@ -249,7 +246,6 @@ def test_categories_that_trade_places_are_genuine() -> None:
     assert cause_of(was, words(("a", 900), ("b", 700), ("c", 300), ("d", 100))).cause is Cause.GENUINE
 
 
-@pytest.mark.xfail(strict=True, reason="what one of two values gains, the other loses: it looks filled")
 @pytest.mark.parametrize("share", [0.2, 0.8])
 def test_more_of_one_of_two_values_is_genuine(share: float) -> None:
     """As when fewer or more customers leave."""
@@ -277,7 +273,6 @@ def test_entities_of_one_kind_that_are_gone_are_a_dropped_slice(seed: int, name:
     assert "% of the rows are gone, most of them from " in found.because
 
 
-@pytest.mark.xfail(strict=True, reason="the lower part of a uniform distribution is a multiple of the whole")
 def test_the_larger_values_of_a_uniform_distribution_that_are_gone_are_a_dropped_slice_too() -> None:
     usual = np.sort(sample("uniform", 1, CURRENT))
     found = cause_of(sample("uniform", 1, BASELINE), usual[: int(CURRENT / 1.6)], usual=usual)

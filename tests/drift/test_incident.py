@@ -154,7 +154,6 @@ def test_a_sick_pipeline_blocks_until_it_is_closed_or_somebody_knows_better() ->
     assert not replace(incident, verdict="benign").blocks_retraining
 
 
-@pytest.mark.xfail(strict=True, reason="the verdict on what was known holds for what nobody has seen yet")
 def test_a_verdict_does_not_cover_what_breaks_later() -> None:
     judged = replace(opened(finding("a", Cause.DEFAULT_FILL)), verdict="genuine", incident_id=1)
     steps = advance([judged], [finding("a", Cause.DEFAULT_FILL), NULLS], START + HOUR, REMIND)
@@ -164,7 +163,6 @@ def test_a_verdict_does_not_cover_what_breaks_later() -> None:
 TURNS = "a louder finding of one feature, and an earlier one of another, hide that the pipeline is sick"
 
 
-@pytest.mark.xfail(strict=True, reason=TURNS)
 def test_a_sick_pipeline_stays_one_whatever_gets_louder() -> None:
     mild = finding("a", Cause.UNIT_CHANGE, severity=Severity.WARNING)
     follows = finding("c", Cause.GENUINE, severity=Severity.WARNING)
@@ -281,7 +279,6 @@ FINDINGS = st.lists(
 )
 
 
-@pytest.mark.xfail(strict=True, reason=TURNS)
 @hypothesis_settings(max_examples=50)
 @example(
     hourly=[
