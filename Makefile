@@ -87,6 +87,10 @@ install-dev: .venv/installed-dev ## The same with what tests and lint need
 bench-features: install-dev ## How fast features are computed, found and served, beside DuckDB, Feast and pandas (BENCH_ARGS=--help)
 	$(BIN)/python -m tests.benchmarks.bench_features $(BENCH_ARGS)
 
+.PHONY: bench-drift
+bench-drift: install-dev ## False alarms, delays and cost of the drift monitor, beside Evidently and NannyML (BENCH_ARGS=--help)
+	$(BIN)/python -m tests.benchmarks.drift $(BENCH_ARGS)
+
 .PHONY: lint
 lint: install-dev manifest ## ruff, mypy, sqlfluff
 	$(BIN)/ruff check .

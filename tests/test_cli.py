@@ -4,14 +4,30 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
-from features import cli, settings
+from features import cli, settings, warehouse
+from features.contract import DriftSettings, Model, read_contract
+from features.drift.decision import DriftStatus
+from features.drift.report import Subject
 from features.ingest import reading
+from features.local import summary
+from features.steps.conclude import conclude
+from features.steps.decide import gather
+from features.steps.replay import Verdict, replay
+from features.steps.watch import plan
+from tests.steps import drifting
+from tests.steps.drifting import AS_OF
+from tests.steps.small import execute, rows
 
 SKEWLESS = Path(sys.executable).with_name("skewless")
+MINUTES = "avg_session_duration_minutes"
 
 
 def skewless(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -91,3 +107,244 @@ def test_env_prints_lines_a_shell_reads_and_no_password_of_the_warehouse_in_an_a
     ]
     with_password = [line for line in done.stdout.splitlines() if "hush-hush" in line]
     assert [line.split("=")[0] for line in with_password] in ([], ["export AIRFLOW_CONN_WAREHOUSE"])
+
+
+# Drift: what is wrong, what it really is, what other rules would have said
+
+
+@pytest.fixture(scope="module")
+def churn(manifest: Path) -> Model:
+    return read_contract(settings.MANIFEST).model("churn")
+
+
+@pytest.fixture(scope="module")
+def broken(server: None, churn: Model) -> Iterator[list[dict[str, Any]]]:
+    """Two hours of which the second has durations in another unit; what concluding it told."""
+    with drifting.empty_tables(), pytest.MonkeyPatch.context() as patch:
+        drifting.become_champion(patch, "1")
+        drifting.train(churn)
+        columns = drifting.healthy()
+        columns[MINUTES] = columns[MINUTES] * 60
+        drifting.serve(AS_OF - drifting.HOUR, drifting.healthy())
+        drifting.watch(churn, AS_OF - drifting.HOUR)
+        drifting.serve(AS_OF, columns)
+        found = drifting.watch(churn)
+        yield conclude(churn, plan(churn, AS_OF), list(found.values()), AS_OF)["events"]
+
+
+@pytest.fixture
+def incident(broken: list[dict[str, Any]]) -> Iterator[int]:
+    """The incident that is open, and what is done to it undone."""
+    (number,) = [event["incident_id"] for event in broken if event["blocks_retraining"]]
+    yield number
+    execute("update monitoring.drift_incidents set verdict = null, verdict_note = null, closed_at = null")
+
+
+def run(*arguments: str) -> Result:
+    """A command in this process, in the warehouse of the test; colours are kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        # `main` makes this process a command: its environment, its signals.
+        patch.setattr(cli.environment, "postgres", dict)
+        patch.setattr(cli.signal, "signal", lambda number, handler: None)
+        return CliRunner().invoke(cli.main, arguments, color=True)
+
+
+def text(result: Result) -> str:
+    """What it printed, without the frame of tables and the folding of their cells."""
+    assert result.exit_code == 0, (result.output, result.exception)
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|[│┃┏┓┗┛━─┡┩╇┳┴└┘┼]", " ", result.stdout).split())
+
+
+DRIFT_COMMANDS = {
+    "incidents": "List drift incidents: what is wrong, since when, probable cause, whom to ask.",
+    "resolve-incident": "Say what INCIDENT_ID really is.",
+    "replay-drift": "Decide history again by the rules that the YAML states now",
+    "audit-drift": "Compute a Kolmogorov-Smirnov test exactly, from the rows",
+}
+
+
+@pytest.mark.parametrize(("command", "sentence"), DRIFT_COMMANDS.items())
+def test_help_on_a_drift_command_says_what_it_does(command: str, sentence: str) -> None:
+    printed = text(run(command, "--help"))
+    assert sentence in printed
+    assert f"{command} [OPTIONS]" in printed
+
+
+def test_help_on_resolving_says_what_each_verdict_means() -> None:
+    printed = text(run("resolve-incident", "--help"))
+    assert "[genuine|benign]" in printed
+    assert "genuine: the world changed, retraining may go on." in printed
+    assert "benign: nothing is wrong, these hours count as healthy." in printed
+
+
+@pytest.mark.parametrize("command", ["incidents", "replay-drift", "audit-drift"])
+def test_help_on_a_drift_command_names_the_model_it_is_of_by_default(command: str) -> None:
+    assert "[default: churn]" in text(run(command, "--help"))
+
+
+def test_incidents_lists_what_is_open_with_its_cause_and_whom_to_ask(incident: int) -> None:
+    printed = text(run("incidents"))
+    assert "Incidents of churn" in printed
+    assert "2013-07-02 12:00" in printed
+    assert "unit change" in printed
+    assert "critical" in printed
+    # Cells fold their text, so words are looked for one by one.
+    assert "Ask" in printed
+
+
+def test_a_closed_incident_is_listed_with_all_only(incident: int) -> None:
+    execute("update monitoring.drift_incidents set closed_at = %s", AS_OF + drifting.HOUR)
+    assert "unit change" not in text(run("incidents"))
+    assert "nothing yet" in text(run("incidents"))
+    everything = text(run("incidents", "--all"))
+    assert "unit change" in everything
+    assert "2013-07-02 13:00" in everything
+
+
+def test_incidents_of_a_model_that_is_not_declared_are_one_line_and_exit_code_1(incident: int) -> None:
+    result = run("incidents", "--model", "fraud")
+    assert result.exit_code == 1
+    assert one_red_line(result) == "No model 'fraud' is declared; dbt's exposures declare churn."
+
+
+def one_red_line(result: Result) -> str:
+    """What an error says."""
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("\x1b[31m")
+    assert line.endswith("\x1b[0m")
+    return line.removeprefix("\x1b[31m").removesuffix("\x1b[0m")
+
+
+@pytest.mark.parametrize("name", ["[/b]", "[bold]"])
+def test_a_table_shows_text_in_brackets_as_it_is(incident: int, name: str) -> None:
+    copied = (
+        "insert into monitoring.drift_incidents (model_name, upstream, cause, is_data_incident, severity, features,"
+        " owner, summary, findings, opened_at, last_alarm_at) select model_name, 'plans', 'new category', false,"
+        " severity, '{plan}', owner, %s, findings, opened_at, last_alarm_at from monitoring.drift_incidents"
+        " where incident_id = %s"
+    )
+    execute(copied, f"plans: plan: new category, never seen: {name}. Ask somebody.", incident)
+    try:
+        assert name in text(run("incidents"))
+    finally:
+        execute("delete from monitoring.drift_incidents where upstream = 'plans'")
+
+
+def blocking(model: Model) -> list[int]:
+    """The incidents that the policy is told of."""
+    with warehouse.connect() as connection:
+        return [found.incident_id for found in gather(connection, model, None, AS_OF).data_incidents]
+
+
+@pytest.mark.parametrize("verdict", ["genuine", "benign"])
+def test_an_incident_that_is_resolved_blocks_retraining_no_more(incident: int, churn: Model, verdict: str) -> None:
+    assert blocking(churn) == [incident]
+    result = run("resolve-incident", str(incident), "--as", verdict, "--note", "the owner asked for it")
+    assert text(result).startswith(f"Incident {incident} is {verdict}. user_session_features: ")
+    assert "avg_session_duration_minutes: unit change" in result.stdout
+    assert blocking(churn) == []
+    assert rows(f"select verdict, verdict_note from monitoring.drift_incidents where incident_id = {incident}") == [
+        (verdict, "the owner asked for it")
+    ]
+    # It is still there, since the alarm is.
+    assert verdict in text(run("incidents"))
+
+
+def test_an_incident_may_be_resolved_otherwise_later(incident: int) -> None:
+    run("resolve-incident", str(incident), "--as", "genuine", "--note", "a guess")
+    run("resolve-incident", str(incident), "--as", "benign")
+    assert rows(f"select verdict, verdict_note from monitoring.drift_incidents where incident_id = {incident}") == [
+        ("benign", None)
+    ]
+
+
+def test_an_incident_that_does_not_exist_is_one_line_and_exit_code_1(incident: int) -> None:
+    before = rows("select * from monitoring.drift_incidents")
+    result = run("resolve-incident", "4711", "--as", "genuine")
+    assert result.exit_code == 1
+    assert one_red_line(result) == "There is no incident 4711; `skewless incidents` lists them."
+    assert rows("select * from monitoring.drift_incidents") == before
+
+
+@pytest.mark.parametrize("arguments", [["1"], ["1", "--as", "boring"], ["one", "--as", "genuine"]], ids=" ".join)
+def test_a_verdict_is_needed_and_has_to_be_one_of_two(broken: Any, arguments: list[str]) -> None:
+    assert run("resolve-incident", *arguments).exit_code == 2
+
+
+def test_a_replay_by_the_same_rules_changes_nothing(broken: Any, churn: Model) -> None:
+    printed = text(run("replay-drift", "--since", "2013-07-02T00:00:00"))
+    assert "What would end differently (0 comparisons) nothing yet" in printed
+    header, *cells = printed.partition("What would")[0].split("alarms_by_these_rules")
+    assert "Alarms by feature" in header
+    for feature in churn.feature_names:
+        counted = drifting.reports(feature)
+        alarms = sum(row["drift_detected"] for row in counted)
+        assert f"{feature} {len(counted)} {alarms} {alarms}" in cells[0]
+
+
+def test_a_replay_by_other_rules_shows_what_would_end_differently(
+    broken: Any, churn: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Minutes became more.
+    calm = drifting.with_feature(churn, MINUTES, drift=DriftSettings(direction="down"))
+    monkeypatch.setattr(cli, "read_contract", lambda manifest: SimpleNamespace(model=lambda name: calm))
+    printed = text(run("replay-drift", "--since", "2013-07-02T00:00:00", "--until", "2013-07-02T12:00:00"))
+    verdicts = list(replay(calm, AS_OF - drifting.HOUR * 12, AS_OF))
+    silenced = sum(verdict.changed for verdict in verdicts)
+    alarms = len(drifting.reports(MINUTES, drift_detected=True))
+    assert 0 < silenced <= alarms
+    assert f"What would end differently ({silenced} comparisons)" in printed
+    assert f"{MINUTES} {len(drifting.reports(MINUTES))} {alarms} {alarms - silenced}" in printed
+    assert f"2013-07-02 12:00 {MINUTES} 1 training critical ok distance" in printed
+
+
+def test_a_replay_shows_fifty_of_many_differences() -> None:
+    subject = Subject(MINUTES, AS_OF, "snapshot")
+    verdicts = [Verdict(subject, DriftStatus.OK, DriftStatus.WARNING, f"finding {number}") for number in range(60)]
+    totals, changes = summary.replayed(verdicts)
+    assert (totals.row_count, changes.row_count) == (1, 50)
+    assert changes.title == "What would end differently (50 of 60 comparisons)"
+
+
+def test_a_replay_counts_a_comparison_that_was_not_made_before_as_silent() -> None:
+    subject = Subject(MINUTES, AS_OF, "snapshot")
+    (totals, changes) = summary.replayed([Verdict(subject, None, DriftStatus.CRITICAL, "new")])
+    assert [list(column.cells) for column in totals.columns] == [[MINUTES], ["1"], ["0"], ["1"]]
+    assert changes.row_count == 1
+
+
+def test_a_replay_of_a_time_in_which_nothing_was_watched_is_one_line_and_exit_code_1(broken: Any) -> None:
+    result = run("replay-drift", "--since", "2014-01-01T00:00:00", "--until", "2014-02-01T00:00:00")
+    assert result.exit_code == 1
+    assert "No drift report of churn is in (2014-01-01" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["replay-drift", "--since", "noon"], ["audit-drift", "--feature", "f", "--as-of", "noon"]], ids=" ".join
+)
+def test_an_instant_that_is_none_is_one_line_and_exit_code_1(broken: Any, command: list[str]) -> None:
+    result = run(*command)
+    assert result.exit_code == 1
+    assert "'noon' is not an instant such as 2013-07-01T00:00:00 (UTC)." in one_red_line(result)
+
+
+def test_an_audit_is_a_sentence(broken: Any, churn: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    drifting.become_champion(monkeypatch, "1")
+    execute(
+        "insert into monitoring.model_baselines (model_name, model_version, training_set, feature_version,"
+        " first_label_at, last_label_at, row_count)"
+        " values ('churn', '1', 'training.churn_training_set', 'v1', %s, %s, 1) on conflict do nothing",
+        drifting.TRAINED,
+        drifting.TRAINED,
+    )
+    printed = text(run("audit-drift", "--feature", MINUTES, "--as-of", "2013-07-02T12:00:00"))
+    # No value times sixty is among the others.
+    assert printed == (f"{MINUTES}: 1.000000 exactly (p 0, 2,000 rows against 2,000); by cells 0.984000 to 1.000000.")
+
+
+def test_an_audit_without_a_champion_is_one_line_and_exit_code_1(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    drifting.become_champion(monkeypatch, None)
+    result = run("audit-drift", "--feature", MINUTES, "--as-of", "2013-07-02T12:00:00")
+    assert result.exit_code == 1
+    assert one_red_line(result) == "churn has no champion yet, so there is nothing to compare with."

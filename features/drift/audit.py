@@ -55,7 +55,12 @@ def audit(model: Model, feature: str, as_of: datetime) -> Audit:
         key = BaselineKey("training", "training", WHOLE, champion.number)
         stored = store.read_baseline(connection, model, feature, key)
         look = next(iter(Outlook(connection, model, champion.number, as_of).looks(feature)), None)
-        if stored is None or look is None or not stored.baseline.grid.kind.is_ordered:
+        if (
+            stored is None
+            or look is None
+            or feature not in model.feature_names
+            or not stored.baseline.grid.kind.is_ordered
+        ):
             raise SkewlessError(f"{feature} is no numeric feature with a baseline of {model.name} v{champion.number}.")
         period = connection.execute(
             "select feature_version, first_label_at, last_label_at from monitoring.model_baselines"

@@ -48,7 +48,8 @@ def is_covered(hours: Sequence[datetime], since: datetime, until: datetime) -> b
     if len(gaps) < DAYS_NEEDED - 1:
         return False
     pace = max(gaps[len(gaps) // 2], HOUR)
-    return min(len(hours) * pace, hours[-1] - hours[0] + pace) >= COVERAGE_NEEDED * (until - since)
+    reaches_back = hours[-1] - hours[0] + pace >= until - since
+    return reaches_back and len(hours) * pace >= COVERAGE_NEEDED * (until - since)
 
 
 def baseline_of_hours(hours: Sequence[Hour], grid: Grid, entities: float, windows: Sequence[int]) -> Baseline:
@@ -113,7 +114,7 @@ def _wobble(
     days: int,
 ) -> Wobble:
     """The excess of one window length: mean of D squared less what sampling explains, and the same for the cells."""
-    distances, effects = [], []
+    distances, effects, missing = [], [], []
     total = sum(len(hours) for hours in weeks.values())
     stride = max(1, min(window, total // WINDOWS_LOOKED_AT))
     for number, hours in weeks.items():
@@ -122,15 +123,26 @@ def _wobble(
                 Sketch.total([hour.sketch for hour in part], grid),
                 distinct(part, entities, sum(hour.sketch.rows for hour in part)),
             )
-            expected = others[number].expected((hour.as_of, hour.sketch.given) for hour in part)
+            expected = others[number].expected(
+                [(hour.as_of, hour.sketch.given) for hour in part], [(hour.as_of, hour.sketch.rows) for hour in part]
+            )
+            if current.seen:
+                chance = expected.missing * (1 - expected.missing) * (1 / current.seen + 1 / max(expected.seen, 1.0))
+                missing.append((current.missing - expected.missing) ** 2 - chance)
             if current.size and expected.size:
                 found = distance.cells(expected, current)
                 apart = _distance(expected, current, grid)
                 distances.append(apart**2 - KOLMOGOROV_SECOND_MOMENT / found.effective)
                 effects.append((found.statistic - found.degrees) / found.effective if found.degrees else 0.0)
-    if not distances:
-        return Wobble(0.0, 0.0, days)
-    return Wobble(float(np.sqrt(max(0.0, float(np.mean(distances))))), max(0.0, float(np.mean(effects))), days)
+    return Wobble(_root(distances), max(0.0, _mean(effects)), days, _root(missing))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 0.0
+
+
+def _root(squares: Sequence[float]) -> float:
+    return float(np.sqrt(max(0.0, _mean(squares))))
 
 
 def _distance(expected: Profile, current: Profile, grid: Grid) -> float:
@@ -155,7 +167,12 @@ def _longer_is_no_worse(wobble: Mapping[int, Wobble]) -> dict[int, Wobble]:
     known: Wobble | None = None
     for window, found in sorted(wobble.items()):
         if window > LONGEST_SEEN_OFTEN and known is not None:
-            found = Wobble(max(found.distance, known.distance), max(found.cells, known.cells), found.days)
+            found = Wobble(
+                max(found.distance, known.distance),
+                max(found.cells, known.cells),
+                found.days,
+                max(found.missing, known.missing),
+            )
         result[window] = known = found
     return result
 

@@ -7,7 +7,7 @@ on what, so the promise holds for any number of features, windows and hours, how
 Three families of tests, because no single one sees everything:
 
 * shape: Kolmogorov-Smirnov with the Dvoretzky-Kiefer-Wolfowitz bound (Massart 1990), valid with ties and on a grid.
-  Where values have no order: the largest change of one share, with Clopper-Pearson bounds.
+  Where values have no order: the largest change of one share, with Newcombe's bounds from Clopper and Pearson's.
 * cells: Pearson's chi-square against its distribution when "Cohen's w squared is at most the floor".
   It sees what leaves the shape alone: spikes, rounding, two bumps for one.
 * rates: the exact binomial bound (Clopper & Pearson 1934) for missing values, and for values where the baseline has
@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from features.contract import DriftSettings, Severity
 from features.drift import distance
@@ -141,17 +141,23 @@ def judge(
     settings: DriftSettings,
     alpha: float,
     wobble: Wobble | None = None,
+    whole: Profile | None = None,
 ) -> Judgement:
     """Compares a window with what is expected of it.
 
     Args:
         alpha: of each family; see `Budget`.
         wobble: how far this window strays when all is well, when that is known.
+        whole: the baseline at all hours, which says what was ever seen; by default what is expected.
     """
     floors = _floors(settings, alpha, wobble)
-    effects = {name: rate for name, rate in _rates(current, expected, grid, settings, alpha).items() if rate}
-    looks = 0 if grid.kind.is_ordered else _looks(grid)
-    needed = needed_entities(floors.distance_critical, expected.size, alpha, looks)
+    known = whole or expected
+    rates = _rates(current, expected, known, grid, settings, alpha, floors.missing)
+    effects = {name: rate for name, rate in rates.items() if rate}
+    if grid.kind.is_ordered:
+        needed = needed_entities(floors.distance_critical, expected.size, alpha)
+    else:
+        needed = needed_for_shares(floors.distance_critical, expected, grid, alpha)
     if current.size:
         effects["shape"] = _shape(current, expected, grid, settings, floors, alpha)
         effects["cells"] = _cells(current, expected, floors, alpha, settings)
@@ -169,20 +175,23 @@ class _Floors:
     distance_critical: float
     cells_warning: float
     cells_critical: float
+    missing: float
 
 
 def _floors(settings: DriftSettings, alpha: float, wobble: Wobble | None) -> _Floors:
-    distance_wobble = cells_wobble = 0.0
+    distance_wobble = cells_wobble = missing_wobble = 0.0
     if wobble and wobble.days > 1:
         # The wobble is itself estimated, from days that count as independent: Student's t allows for it.
         factor = float(stats.t.isf(alpha / 2, wobble.days - 1))
         distance_wobble, cells_wobble = factor * wobble.distance, factor**2 * wobble.cells
+        missing_wobble = factor * wobble.missing
     warning, critical = settings.warning_floor, settings.critical_floor
     return _Floors(
         max(warning, distance_wobble),
         max(critical, distance_wobble),
         max(w_squared_of(warning), cells_wobble),
         max(w_squared_of(critical), cells_wobble),
+        missing_wobble,
     )
 
 
@@ -191,22 +200,25 @@ def w_squared_of(floor: float) -> float:
     return W_SQUARED_PER_DISTANCE_SQUARED * floor**2
 
 
-def needed_entities(critical: float, baseline: float, alpha: float, looks: int = 0) -> int:
-    """Entities needed to be sure of a change of twice the critical floor; NEVER when no number would do.
-
-    Args:
-        looks: categories that are each looked at; 0 where values have an order.
-    """
+def needed_entities(critical: float, baseline: float, alpha: float) -> int:
+    """Entities needed to be sure of a change of twice the critical floor; NEVER when no number would do."""
     target = min(2 * critical, 1.0) - critical
     if target <= 0 or not baseline:
         return NEVER
-    if looks:
-        # Hoeffding's bound, which Clopper and Pearson's is inside of, for either side.
-        surprise = np.log(2 * looks / alpha) / 2
-        left = target - np.sqrt(surprise / baseline)
-        return int(np.ceil(surprise / left**2)) if left > 0 else NEVER
     share = 2 * target**2 / np.log(2 / alpha) - 1 / baseline
     return int(np.ceil(1 / share)) if share > 0 else NEVER
+
+
+def needed_for_shares(critical: float, expected: Profile, grid: Grid, alpha: float) -> int:
+    """The same for categories: by the normal approximation, for the share that varies most before or after."""
+    target = min(2 * critical, 1.0) - critical
+    if target <= 0 or not expected.size:
+        return NEVER
+    shares = np.concatenate((expected.shares, np.clip(expected.shares + 2 * critical, 0.0, 1.0)))
+    variance = float((shares * (1 - shares)).max())
+    share = target**2 / (variance * stats.norm.isf(alpha / _looks(grid)) ** 2) - 1 / expected.size
+    # What is exact is a little wider than what is normal.
+    return int(np.ceil(1 / share + 4 / target)) if share > 0 else NEVER
 
 
 NEVER = 2**62
@@ -230,10 +242,13 @@ def _largest_share(
     current: Profile, expected: Profile, grid: Grid, settings: DriftSettings, floors: _Floors, alpha: float
 ) -> Effect:
     """The category whose share surely changed most. The bounds allow for having looked at all of them."""
-    each = alpha / (2 * _looks(grid))
+    each = alpha / _looks(grid)
     low, high = clopper_pearson(current.shares, current.size, each)
     base_low, base_high = clopper_pearson(expected.shares, expected.size, each)
-    grown, shrunk = low - base_high, base_low - high
+    change = current.shares - expected.shares
+    # Newcombe's way (1998) to a bound of a difference from those of its parts: their widths add up as squares.
+    grown = change - np.hypot(current.shares - low, base_high - expected.shares)
+    shrunk = -change - np.hypot(high - current.shares, expected.shares - base_low)
     if grid.kind is Kind.BOOLEAN and settings.direction != "both":
         chosen = grown if settings.direction == "up" else shrunk
         sure = chosen[TRUE : TRUE + 1]
@@ -241,9 +256,11 @@ def _largest_share(
     else:
         sure = np.maximum(grown, shrunk)
         # Where nothing is sure, what seems to have changed most is shown.
-        cell = int((sure if sure.max() > 0 else np.abs(current.shares - expected.shares)).argmax())
-    value = float(abs(current.shares[cell] - expected.shares[cell]))
-    most = float(np.maximum(high - base_low, base_high - low)[cell])
+        cell = int((sure if sure.max() > 0 else np.abs(change)).argmax())
+    value = float(abs(change[cell]))
+    upwards = change + np.hypot(high - current.shares, expected.shares - base_low)
+    downwards = -change + np.hypot(current.shares - low, base_high - expected.shares)
+    most = float(np.maximum(upwards, downwards)[cell])
     lowest = max(0.0, float(sure.max()))
     return Effect("share", value, lowest, most, floors.distance_warning, floors.distance_critical)
 
@@ -270,7 +287,9 @@ def w_squared_bounds(found: distance.CellDifference, alpha: float) -> tuple[floa
     if not found.degrees or not found.effective:
         return 0.0, np.inf
     low = 0.0 if found.p_value >= alpha else _where(found.exceeds, alpha, found)
-    return low, _where(found.falls_short_of, alpha, found)
+    # The noncentral chi-square's own inverse; NaN when even no effect would be this small.
+    high = float(special.chndtrinc(found.statistic, found.degrees, alpha)) / found.effective
+    return low, high if np.isfinite(high) and found.falls_short_of(0.0) > alpha else 0.0
 
 
 def _where(tail: Callable[[float], float], alpha: float, found: distance.CellDifference) -> float:
@@ -282,42 +301,41 @@ def _where(tail: Callable[[float], float], alpha: float, found: distance.CellDif
 
 
 def _rates(
-    current: Profile, expected: Profile, grid: Grid, settings: DriftSettings, alpha: float
+    current: Profile,
+    expected: Profile,
+    whole: Profile,
+    grid: Grid,
+    settings: DriftSettings,
+    alpha: float,
+    missing_wobble: float,
 ) -> dict[str, Effect | None]:
     """Missing values, values never seen, and what must not occur at all."""
-    looks = {
-        "missing": (
-            current.missing,
-            expected.missing,
-            current.seen,
-            settings.missing_warning,
-            settings.missing_critical,
-        )
-    }
+    floors = max(settings.missing_warning, missing_wobble), max(settings.missing_critical, missing_wobble)
+    looks = {"missing": (current.missing, expected.missing, current.seen, *floors)}
     if grid.kind is not Kind.BOOLEAN:
-        new = _is_new(expected, grid, settings)
+        new = _is_new(whole, grid, settings)
         # Good and Turing: about as much is yet to be seen as was seen once.
-        usual = float(expected.shares[new].sum()) + _seen_once(expected, grid)
+        usual = float(expected.shares[new].sum()) + _seen_once(whole, grid)
         share = float(current.shares[new].sum())
         looks["new"] = share, usual, current.size, settings.warning_floor / 8, settings.critical_floor / 2
     effects: dict[str, Effect | None] = {}
     for name, (rate, usual, n, warning, critical) in looks.items():
         if n:
             low, high = clopper_pearson(np.array([rate]), n, alpha / len(looks))
-            floors = max(1.5 * usual, usual + warning), max(3 * usual, usual + critical)
-            effects[name] = Effect(f"{name} rate", rate, float(low[0]), float(high[0]), *floors)
+            warning, critical = max(1.5 * usual, usual + warning), max(3 * usual, usual + critical)
+            effects[name] = Effect(f"{name} rate", rate, float(low[0]), float(high[0]), warning, critical)
     for name, rate in (("not_finite", current.not_finite), ("invalid", current.invalid)):
         # Not statistics: one such row breaks the contract.
         effects[name] = Effect(f"{name} rate", rate, rate, rate, 0.0, 0.0) if rate else None
     return effects
 
 
-def _is_new(expected: Profile, grid: Grid, settings: DriftSettings) -> np.ndarray:
+def _is_new(whole: Profile, grid: Grid, settings: DriftSettings) -> np.ndarray:
     """Which cells hold what the baseline has hardly any of."""
     if not grid.kind.is_ordered:
         return np.asarray(np.arange(grid.cells) == grid.named + 1)
-    new = expected.shares < HARDLY_ANY
-    middle = int(np.searchsorted(np.cumsum(expected.shares), 0.5))
+    new = whole.shares < HARDLY_ANY
+    middle = int(np.searchsorted(np.cumsum(whole.shares), 0.5))
     if settings.direction == "up":
         new[:middle] = False
     elif settings.direction == "down":
@@ -325,15 +343,15 @@ def _is_new(expected: Profile, grid: Grid, settings: DriftSettings) -> np.ndarra
     return np.asarray(new)
 
 
-def _seen_once(expected: Profile, grid: Grid) -> float:
+def _seen_once(whole: Profile, grid: Grid) -> float:
     """At most this share was seen once only, by as many entities as there are cells or categories of one."""
-    if not expected.size:
+    if not whole.size:
         return 0.0
-    entities = expected.shares * expected.size
+    entities = whole.shares * whole.size
     once = int(((entities > 0) & (entities < 2)).sum())
     if not grid.kind.is_ordered:
         once += len(grid.categories) - grid.named
-    return (once + 3 * float(np.sqrt(once + 1))) / expected.size
+    return (once + 3 * float(np.sqrt(once + 1))) / whole.size
 
 
 # A cell of less than this share was empty, or nearly so.

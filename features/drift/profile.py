@@ -115,11 +115,13 @@ class Wobble:
         distance: standard deviation of the KS distance beyond what chance explains.
         cells: the same in Cohen's w squared.
         days: of clean history it was learnt from.
+        missing: the same, of the share of missing values.
     """
 
     distance: float
     cells: float
     days: int
+    missing: float = 0.0
 
 
 @dataclass(frozen=True)

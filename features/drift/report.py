@@ -116,7 +116,9 @@ def compare(
             missing_rate=current.missing,
             baseline_missing_rate=expected.missing,
         )
-    judgement = judge(current, expected, grid, settings, alpha, baseline.wobble.get(subject.window_hours))
+    judgement = judge(
+        current, expected, grid, settings, alpha, baseline.wobble.get(subject.window_hours), baseline.profile
+    )
     decided_by = next(iter(judgement.alarms), "shape")
     return FeatureDriftReport(
         subject=subject,

@@ -223,10 +223,11 @@ def count(
 ) -> dict[tuple[str, datetime], Sketch]:
     """One pass over a source: the sketch of each segment and hour that has rows."""
     cell, total, squares = _ordered(grid, column) if grid.kind.is_ordered else _unordered(grid, column)
+    # `offset 0` keeps the planner from guessing that there are as many cells as values, and sorting all of them.
     query = sql.SQL(
         "select _segment, _at, cell, count(*) as n, coalesce({total}, 0) as total, coalesce({squares}, 0) as squares"
         " from (select _segment, _at, value, {cell} as cell from (select _segment, _at, {value} as value from {rows})"
-        " as read {join}) as counted group by 1, 2, 3"
+        " as read {join} offset 0) as counted group by 1, 2, 3"
     ).format(
         total=total,
         squares=squares,

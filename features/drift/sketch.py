@@ -128,7 +128,7 @@ class Grid:
         names = [text for value in values.tolist() if (text := as_category(value)) is not None]
         if not names:
             raise ValueError("no value to make cells of")
-        if set(names) <= {"false", "true"}:
+        if all(isinstance(value, bool | np.bool_) for value in values.tolist() if not _is_missing(value)):
             return cls(Kind.BOOLEAN, categories=("false", "true"))
         distinct, counts = np.unique(np.array(names), return_counts=True)
         order = np.lexsort((distinct, -counts))

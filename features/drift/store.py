@@ -225,7 +225,10 @@ def _baseline(connection: warehouse.Connection, head: Mapping[str, Any]) -> Stor
     rows = connection.execute("select * from monitoring.baseline_slots where baseline_id = %s", [head["baseline_id"]])
     slots = {row["slot"]: (_sketch(row), row["entities"]) for row in rows}
     whole, entities = slots.pop(WHOLE_SLOT)
-    wobble = {row["window_hours"]: Wobble(row["distance"], row["cells"], row["days"]) for row in head["wobble"]}
+    wobble = {
+        row["window_hours"]: Wobble(row["distance"], row["cells"], row["days"], row["missing"])
+        for row in head["wobble"]
+    }
     return StoredBaseline(
         head["baseline_id"], head["grid_id"], Baseline(_grid(head).grid, whole, entities, slots, wobble)
     )

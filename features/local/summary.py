@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from features.contract import Model
@@ -171,4 +172,4 @@ def _text(value: Any) -> str:
             return f"{value:.4g}"
     if hasattr(value, "strftime"):
         return f"{value:%Y-%m-%d %H:%M}"
-    return str(value)
+    return escape(str(value))

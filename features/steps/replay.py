@@ -1,11 +1,11 @@
 """Replaying: what would the rules that the YAML states now have said of history?
 
-Hourly sketches are kept, so a rule can be tried on months of them in seconds before it is merged. With unchanged rules
-a replay repeats the reports that were written.
+Hourly sketches are kept, so a rule can be tried on months of them before it is merged. With unchanged rules a replay
+repeats the reports that were written.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 from features import warehouse
 from features.contract import DriftSettings, Model, Severity
 from features.drift import store
+from features.drift.calibration import Hour
 from features.drift.decision import SEVERITIES, DriftStatus
 from features.drift.looks import WEEK
 from features.drift.report import FeatureDriftReport, Subject
-from features.drift.rows import LABEL, PREDICTION
+from features.drift.rows import LABEL, PREDICTION, Population
 from features.drift.store import BaselineKey, StoredBaseline
 from features.drift.window import report_window
 from features.errors import SkewlessError
@@ -54,15 +55,28 @@ def replay(model: Model, since: datetime, until: datetime) -> Iterator[Verdict]:
         written = _written(connection, model, since, until)
         if not written:
             raise SkewlessError(f"No drift report of {model.name} is in ({since}, {until}].")
-        features = {key[0] for key in written}
-        alpha = budget(model, len(features), any(key[1] == "inference_log" for key in written)).alpha
+        alpha = budget(model, _watched(connection, model, since, until), _uses_log(written)).alpha
+        history = _History(connection, model, since, until)
         for (feature, source, segment, baseline_id), reports in written.items():
             settings = _settings(model, feature)
             if settings is not None and settings.watch:
                 stored = store.baseline_by_id(connection, baseline_id)
-                yield from _Again(connection, model, source, segment, stored, settings, alpha).verdicts(
-                    feature, reports
-                )
+                yield from _Again(history, model, source, segment, stored, settings, alpha).verdicts(feature, reports)
+
+
+def _uses_log(written: Iterable[tuple[str, str, str, int]]) -> bool:
+    return any(source == "inference_log" for _, source, _, _ in written)
+
+
+def _watched(connection: warehouse.Connection, model: Model, since: datetime, until: datetime) -> int:
+    """How many features share the budget: those that were watched, less those that would not be any more."""
+    rows = connection.execute(
+        "select distinct feature from monitoring.drift_reports where model_name = %s and as_of > %s and as_of <= %s"
+        " and feature <> '(rows)'",
+        [model.name, since, until],
+    )
+    settings = [_settings(model, row["feature"]) for row in rows]
+    return sum(known is None or known.watch for known in settings)
 
 
 def _written(
@@ -88,12 +102,32 @@ def _settings(model: Model, feature: str) -> DriftSettings | None:
     return next((known.drift for known in model.feature_view.features if known.name == feature), None)
 
 
+class _History:
+    """Hourly counts of the replayed time and the week before it, read once."""
+
+    def __init__(self, connection: warehouse.Connection, model: Model, since: datetime, until: datetime) -> None:
+        self._connection, self._model, self._after, self._until = connection, model, since - WEEK, until
+        self._populations: dict[tuple[str, str], dict[str, dict[datetime, Population]]] = {}
+
+    def populations(self, source: str, version: str, segment: str) -> dict[datetime, Population]:
+        key = source, version
+        if key not in self._populations:
+            self._populations[key] = store.read_populations(
+                self._connection, self._model, source, version, self._after, self._until
+            )
+        return self._populations[key].get(segment, {})
+
+    def hours(self, grid_id: int, source: str, version: str, segment: str) -> list[Hour]:
+        sketches = store.read_sketches(self._connection, grid_id, source, version, segment, self._after, self._until)
+        return store.as_hours(sketches, self.populations(source, version, segment))
+
+
 class _Again:
     """One feature's comparisons with one baseline, decided again."""
 
     def __init__(
         self,
-        connection: warehouse.Connection,
+        history: _History,
         model: Model,
         source: str,
         segment: str,
@@ -101,27 +135,23 @@ class _Again:
         settings: DriftSettings,
         alpha: float,
     ) -> None:
-        self._connection, self._model, self._source, self._segment = connection, model, source, segment
+        self._history, self._model, self._source, self._segment = history, model, source, segment
         self._key, self._stored = stored
         self._settings, self._alpha = settings, alpha
 
     def verdicts(self, feature: str, reports: dict[datetime, dict[int, dict[str, Any]]]) -> Iterator[Verdict]:
+        known: dict[str, list[Hour]] = {}
         for as_of, windows in sorted(reports.items()):
+            version = next(iter(windows.values()))["source_version"]
+            if version not in known:
+                known[version] = self._history.hours(self._stored.grid_id, self._source, version, self._segment)
+            hours = [hour for hour in known[version] if as_of - WEEK < hour.as_of <= as_of]
             for window in self._model.monitoring.windows_hours:
-                version = next(iter(windows.values()))["source_version"]
                 subject = Subject(feature, as_of, self._source, self._segment, window, self._key.kind, version)
-                again = self._report(subject)
+                again = self._report(subject, hours)
                 was = DriftStatus(windows[window]["status"]) if window in windows else None
                 yield Verdict(subject, was, again.status, again.detail)
 
-    def _report(self, subject: Subject) -> FeatureDriftReport:
-        after = subject.as_of - WEEK
-        version = subject.source_version
-        sketches = store.read_sketches(
-            self._connection, self._stored.grid_id, self._source, version, self._segment, after, subject.as_of
-        )
-        populations = store.read_populations(
-            self._connection, self._model, self._source, version, after, subject.as_of
-        ).get(self._segment, {})
-        hours = store.as_hours(sketches, populations)
+    def _report(self, subject: Subject, hours: list[Hour]) -> FeatureDriftReport:
+        populations = self._history.populations(self._source, subject.source_version, self._segment)
         return report_window(subject, hours, populations, self._stored.baseline, self._settings, self._alpha)

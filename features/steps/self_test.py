@@ -62,8 +62,9 @@ def injections(grid: Grid, standard_deviation: float | None) -> list[Injection]:
     shift = 0.25 * (standard_deviation or 0.0)
     if _is_whole(grid):
         shift = max(1.0, float(round(shift)))
+    shifted = Injection("0.25 sigma", sql.SQL("value + {}::double precision").format(sql.Literal(shift)))
     return [
-        Injection("0.25 sigma", sql.SQL("value + {}::double precision").format(sql.Literal(shift))),
+        *([shifted] if shift else []),  # what never varies has no quarter of a deviation
         Injection("5% default fill", sql.SQL("case when {} then 0 else value end").format(_share(0.05))),
         Injection("x60 on 10%", sql.SQL("case when {} then value * 60 else value end").format(_share(0.10))),
     ]

@@ -271,8 +271,8 @@ class _Watch:
             [(hour.as_of, hour.sketch.given) for hour in inside], [(hour.as_of, hour.sketch.rows) for hour in inside]
         )
         wobble = baseline.wobble.get(subject.window_hours)
-        judged = judge(current, expected, baseline.grid, look.settings, self._alpha, wobble)
-        usual, present = usual_and_present(hours)
+        judged = judge(current, expected, baseline.grid, look.settings, self._alpha, wobble, baseline.profile)
+        usual, present = usual_and_present(hours, at_any_time=look.source.name == "snapshot")
         at = [hour.as_of for hour in inside]
         is_ordered = baseline.grid.kind.is_ordered
         found = diagnose(
@@ -327,23 +327,24 @@ class _Watch:
         return store.read_baseline(self._connection, self._model, name, key)
 
 
-def usual_and_present(hours: Sequence[Hour]) -> tuple[Floats, Floats]:
-    """Counts by cell that the newest hour usually has, at its time of the day, and those that it has; nothing when too
-    few days are known."""
-    if not hours:
-        return np.empty(0), np.empty(0)
+def usual_and_present(hours: Sequence[Hour], *, at_any_time: bool) -> tuple[Floats, Floats]:
+    """Counts by cell that the newest hour usually has, and those that it has; nothing when too little is known.
+
+    Args:
+        at_any_time: a snapshot is of everybody at any time of the day; requests come more or less by the hour.
+    """
     newest = hours[-1]
     earlier = [
         hour.sketch.counts
         for hour in hours[:-1]
-        if hour.sketch.rows and (newest.as_of - hour.as_of) % timedelta(days=1) == timedelta(0)
+        if hour.sketch.rows and (at_any_time or (newest.as_of - hour.as_of) % timedelta(days=1) == timedelta(0))
     ]
-    if len(earlier) < DAYS_TO_KNOW:
+    if len(earlier) < HOURS_TO_KNOW:
         return np.empty(0), np.empty(0)
     return np.median(earlier, axis=0), newest.sketch.counts.astype(np.float64)
 
 
-DAYS_TO_KNOW = 3
+HOURS_TO_KNOW = 3
 
 
 def pauses_of(hours: Sequence[Hour]) -> tuple[int, int]:

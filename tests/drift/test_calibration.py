@@ -304,7 +304,9 @@ def test_a_period_is_covered_when_four_fifths_of_its_hours_came(hours: list[date
     assert is_covered(hours, MONDAY, MONDAY + timedelta(days=28)) is covered
 
 
-def test_the_bound_itself_is_enough() -> None:
-    hours = every(HOUR, 40)
-    assert is_covered(hours, MONDAY, MONDAY + timedelta(days=50))
-    assert not is_covered(hours, MONDAY, MONDAY + timedelta(days=50, seconds=1))
+def test_the_bound_itself_is_enough_if_it_reaches_back_to_the_beginning() -> None:
+    hours = every(HOUR, 50)
+    thin = hours[: 24 * 20] + hours[24 * 30 :]
+    assert is_covered(thin, MONDAY, MONDAY + timedelta(days=50))
+    assert not is_covered(thin[:-1], MONDAY, MONDAY + timedelta(days=50))
+    assert not is_covered(hours, MONDAY, MONDAY + timedelta(days=50, hours=1))

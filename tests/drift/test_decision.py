@@ -444,14 +444,18 @@ def test_of_a_boolean_the_bounds_are_the_exact_ones(hits: int, usual: int) -> No
     shape = judge(boolean(hits / 500, 500), boolean(usual / 700, 700), BOOLEAN, DriftSettings(), ALPHA).effects["shape"]
 
     def bounds(k: int, n: int) -> tuple[float, float]:
-        above = stats.binomtest(k, n, alternative="greater").proportion_ci(1 - ALPHA / 2, method="exact")
-        below = stats.binomtest(k, n, alternative="less").proportion_ci(1 - ALPHA / 2, method="exact")
+        above = stats.binomtest(k, n, alternative="greater").proportion_ci(1 - ALPHA, method="exact")
+        below = stats.binomtest(k, n, alternative="less").proportion_ci(1 - ALPHA, method="exact")
         return above.low, below.high
 
     (low, high), (base_low, base_high) = bounds(hits, 500), bounds(usual, 700)
     assert shape.value == pytest.approx(abs(hits / 500 - usual / 700))
-    assert shape.low == pytest.approx(max(0, low - base_high, base_low - high), abs=1e-9)
-    assert shape.high == pytest.approx(max(high - base_low, base_high - low), abs=1e-9)
+    now, was = hits / 500, usual / 700
+    grown = now - was - math.hypot(now - low, base_high - was)
+    shrunk = was - now - math.hypot(high - now, was - base_low)
+    assert shape.low == pytest.approx(max(0, grown, shrunk), abs=1e-9)
+    most = max(now - was + math.hypot(high - now, was - base_low), was - now + math.hypot(now - low, base_high - was))
+    assert shape.high == pytest.approx(most, abs=1e-9)
     assert shape.unit == "share"
 
 
@@ -474,9 +478,9 @@ def test_also_one_that_lost_to_many() -> None:
 def test_bounds_allow_for_looking_at_every_category() -> None:
     was, now = [0.5, 0.5, 0, 0, 0, 0, 0, 0], [0.7, 0.3, 0, 0, 0, 0, 0, 0]
     shape = judge(with_shares(now, 1000), with_shares(was, 1000), CATEGORICAL, DriftSettings(), ALPHA).effects["shape"]
-    low, _ = clopper_pearson(np.array([0.7]), 1000, ALPHA / (2 * CELLS))
-    _, base_high = clopper_pearson(np.array([0.5]), 1000, ALPHA / (2 * CELLS))
-    assert shape.low == pytest.approx(low[0] - base_high[0])
+    low, _ = clopper_pearson(np.array([0.7]), 1000, ALPHA / CELLS)
+    _, base_high = clopper_pearson(np.array([0.5]), 1000, ALPHA / CELLS)
+    assert shape.low == pytest.approx(0.2 - math.hypot(0.7 - low[0], base_high[0] - 0.5))
 
 
 # Rates.

@@ -230,7 +230,7 @@ def test_a_version_that_has_outgrown_the_cells_gets_new_ones_and_old_counts_stay
     assert second is not None
     assert second.grid_id > first.grid_id
     assert second.grid.edges[-1] > 10 * first.grid.edges[-1]
-    kept = store.read_sketches(connection, first.grid_id, "snapshot", "v1", WHOLE, AS_OF - HOUR, AS_OF)
+    kept = store.read_sketches(connection, first.grid_id, "snapshot", source.version, WHOLE, AS_OF - HOUR, AS_OF)
     assert_same(kept[AS_OF], found[WHOLE, AS_OF])
     old = store.read_baseline(connection, churn, FEATURE, KEY)
     assert old is not None
@@ -283,7 +283,9 @@ def test_hours_come_back_as_they_were(churn: Model, connection: warehouse.Connec
     hours = hours_before(3, AS_OF + HOUR)
     store.write_sketches(connection, stored, source, hours, parts)
     for segment in (WHOLE, "new"):
-        found = store.read_sketches(connection, stored.grid_id, "snapshot", "v1", segment, AS_OF - 9 * HOUR, AS_OF)
+        found = store.read_sketches(
+            connection, stored.grid_id, "snapshot", source.version, segment, AS_OF - 9 * HOUR, AS_OF
+        )
         assert list(found) == hours
         for hour, sketch in found.items():
             assert_same(sketch, parts[segment, hour])
@@ -294,7 +296,9 @@ def test_hours_are_read_from_after_the_first_until_the_last(
 ) -> None:
     hours = hours_before(5, AS_OF + HOUR)
     store.write_sketches(connection, stored, source_of(churn), hours, {})
-    found = store.read_sketches(connection, stored.grid_id, "snapshot", "v1", WHOLE, AS_OF - 3 * HOUR, AS_OF - HOUR)
+    found = store.read_sketches(
+        connection, stored.grid_id, "snapshot", source_of(churn).version, WHOLE, AS_OF - 3 * HOUR, AS_OF - HOUR
+    )
     assert list(found) == [AS_OF - 2 * HOUR, AS_OF - HOUR]
 
 
@@ -306,7 +310,7 @@ def test_an_hour_without_rows_is_stored_as_looked_at(
     assert store.missing_hours(connection, stored, source, hours) == hours
     store.write_sketches(connection, stored, source, [AS_OF], {})
     assert store.missing_hours(connection, stored, source, hours) == [AS_OF - HOUR]
-    found = store.read_sketches(connection, stored.grid_id, "snapshot", "v1", WHOLE, AS_OF - HOUR, AS_OF)
+    found = store.read_sketches(connection, stored.grid_id, "snapshot", source.version, WHOLE, AS_OF - HOUR, AS_OF)
     assert_same(found[AS_OF], Sketch.empty(stored.grid))
 
 
@@ -324,7 +328,7 @@ def test_counting_an_hour_again_replaces_it(churn: Model, connection: warehouse.
         store.write_sketches(
             connection, stored, source, [AS_OF], {(WHOLE, AS_OF): Sketch.of(normal(seed), stored.grid)}
         )
-    found = store.read_sketches(connection, stored.grid_id, "snapshot", "v1", WHOLE, AS_OF - HOUR, AS_OF)
+    found = store.read_sketches(connection, stored.grid_id, "snapshot", source.version, WHOLE, AS_OF - HOUR, AS_OF)
     assert_same(found[AS_OF], Sketch.of(normal(2), stored.grid))
 
 
@@ -336,7 +340,7 @@ def test_whom_the_rows_belong_to_comes_back_as_it_was(churn: Model, connection: 
     for _ in range(2):
         store.write_populations(connection, model, source_of(model), hours, found)
     nobody = Population(0, 0, [])
-    assert store.read_populations(connection, model, "snapshot", "v1", AS_OF - 2 * HOUR, AS_OF) == {
+    assert store.read_populations(connection, model, "snapshot", source_of(model).version, AS_OF - 2 * HOUR, AS_OF) == {
         WHOLE: {AS_OF - HOUR: nobody, AS_OF: found[WHOLE, AS_OF]},
         "new": {AS_OF - HOUR: nobody, AS_OF: found["new", AS_OF]},
     }
