@@ -380,8 +380,14 @@ def _report(model: Model, version: str, report: FeatureDriftReport, baseline_id:
 
 
 def _finite(value: Any) -> Any:
-    """NULL for what is no number: a floor that nothing passes, an upper bound that is not known."""
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    """NULL for what is no number: a floor that nothing passes, an upper bound that is not known.
+
+    Ten digits of the others: the last ones of a sum are those of the order of addition, and a report that is written
+    again should be the same.
+    """
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.10g}") if np.isfinite(value) else None
 
 
 def had_incident(connection: warehouse.Connection, model: Model, feature: str, since: datetime) -> bool:
