@@ -2,8 +2,9 @@
 
 `sketch` counts values in cells, `profile` turns counts into distributions, `distance` compares two of them,
 `decision` says what a difference means, `calibration` learns how far a feature strays when all is well, `cause` reads
-the pattern of an alarm, `incident` opens and closes: all are pure. `looks` says what there is to look at, `rows`
-counts it in the warehouse, `store` keeps the counts. `FeatureDriftMonitor` is the same on plain arrays.
+the pattern of an alarm, `incident` opens and closes: all are pure. `looks` says what there is to look at, `sources`
+where it is read, `counting` counts it in the warehouse, `store` and `baselines` keep the counts. `FeatureDriftMonitor`
+is the same on plain arrays.
 """
 
 from features.drift.decision import DriftStatus

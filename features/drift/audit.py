@@ -12,13 +12,13 @@ from scipy import stats
 
 from features import warehouse
 from features.contract import Model
-from features.drift import distance, store
+from features.drift import baselines, distance
+from features.drift.baselines import BaselineKey
 from features.drift.looks import Outlook
 from features.drift.profile import Profile
 from features.drift.report import WHOLE
-from features.drift.rows import Column, Source, training_source
 from features.drift.sketch import Floats, Sketch, allowed_by, usable
-from features.drift.store import BaselineKey
+from features.drift.sources import Column, Source, training_source
 from features.errors import SkewlessError
 
 
@@ -53,7 +53,7 @@ def audit(model: Model, feature: str, as_of: datetime) -> Audit:
         raise SkewlessError(f"{model.name} has no champion yet, so there is nothing to compare with.")
     with warehouse.connect() as connection:
         key = BaselineKey("training", "training", WHOLE, champion.number)
-        stored = store.read_baseline(connection, model, feature, key)
+        stored = baselines.read_baseline(connection, model, feature, key)
         look = next(iter(Outlook(connection, model, champion.number, as_of).looks(feature)), None)
         if (
             stored is None

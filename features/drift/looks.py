@@ -8,8 +8,9 @@ from psycopg import sql
 
 from features import ledger, warehouse
 from features.contract import DriftSettings, Feature, FeatureView, Model, Valid
+from features.drift.baselines import BaselineKey
 from features.drift.report import WHOLE
-from features.drift.rows import (
+from features.drift.sources import (
     LABEL,
     PREDICTION,
     Column,
@@ -20,7 +21,6 @@ from features.drift.rows import (
     prediction_source,
     snapshot_source,
 )
-from features.drift.store import BaselineKey
 
 HOUR = timedelta(hours=1)
 WEEK = timedelta(hours=168)

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+import numpy as np
+
 from features.contract import DriftSettings
 from features.drift.calibration import Hour
+from features.drift.counting import Population, distinct_entities
 from features.drift.decision import DriftStatus
 from features.drift.profile import Baseline, Profile
 from features.drift.report import FeatureDriftReport, Subject, compare
-from features.drift.rows import Population, distinct_entities
-from features.drift.sketch import Sketch
+from features.drift.sketch import Floats, Sketch
 
 HOUR = timedelta(hours=1)
 # A window needs half of its hours, or it is another window.
@@ -58,3 +60,44 @@ def expected_hours(hours: Sequence[Hour], window: int) -> int:
     gaps = sorted(later.as_of - earlier.as_of for earlier, later in pairwise(hours))
     pace = max(gaps[len(gaps) // 2], HOUR) if len(gaps) > 1 else HOUR
     return max(1, round(window * HOUR / pace))
+
+
+def usual_and_present(hours: Sequence[Hour], *, at_any_time: bool) -> tuple[Floats, Floats]:
+    """Counts by cell that the newest hour usually has, and those that it has; nothing when too little is known.
+
+    Args:
+        at_any_time: a snapshot is of everybody at any time of the day; requests come more or less by the hour.
+    """
+    newest = hours[-1]
+    earlier = [
+        hour.sketch.counts
+        for hour in hours[:-1]
+        if hour.sketch.rows and (at_any_time or (newest.as_of - hour.as_of) % timedelta(days=1) == timedelta(0))
+    ]
+    if len(earlier) < HOURS_TO_KNOW:
+        return np.empty(0), np.empty(0)
+    return np.median(earlier, axis=0), newest.sketch.counts.astype(np.float64)
+
+
+HOURS_TO_KNOW = 3
+
+
+def pauses_of(hours: Sequence[Hour]) -> tuple[int, int]:
+    """For how many of the newest hours nothing changed, and the longest such pause before; 0 if it never changed."""
+    pauses, pause = [], 0
+    for earlier, later in pairwise(hours):
+        if _same(earlier.sketch, later.sketch):
+            pause += 1
+        else:
+            pauses.append(pause)
+            pause = 0
+    return pause, max(1, *pauses) if pauses else 0
+
+
+def _same(one: Sketch, other: Sketch) -> bool:
+    # The order of addition shows in a sum's last digits.
+    return (
+        one.given > 0
+        and np.array_equal(one.counts, other.counts)
+        and np.allclose(one.sums, other.sums, rtol=1e-9, atol=0.0)
+    )

@@ -5,12 +5,12 @@ from typing import Any
 
 from features import training, warehouse
 from features.contract import Model
-from features.drift import store
+from features.drift import baselines, store
+from features.drift.baselines import WHOLE_SLOT, BaselineKey
 from features.drift.looks import label_column
 from features.drift.report import WHOLE
-from features.drift.rows import PREDICTION, column_of, training_source
 from features.drift.sketch import Grid, Sketch
-from features.drift.store import WHOLE_SLOT, BaselineKey
+from features.drift.sources import PREDICTION, column_of, training_source
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +29,12 @@ def write_baselines(
     source = training_source(model, feature_version, first, last)
     columns = [column_of(feature) for feature in model.feature_view.features if feature.drift.watch]
     for column in [*columns, label_column(model)]:
-        if store.write_training_baseline(connection, model, number, source, column) is None:
+        if baselines.write_training_baseline(connection, model, number, source, column) is None:
             log.warning("%s has no value in any training row, so it has no baseline.", column.name)
     scores = training.scores(estimator, split.holdout, list(model.feature_names))
     grid = Grid.of(scores)
     entities = len(split.holdout.groupby(list(model.entity)))
-    store.write_baseline(
+    baselines.write_baseline(
         connection,
         model,
         PREDICTION,

@@ -11,12 +11,13 @@ from features import warehouse
 from features.contract import Model, Severity
 from features.drift import store
 from features.drift.cause import STALE_HOURS, Cause
+from features.drift.counting import Population
 from features.drift.decision import DriftStatus
 from features.drift.incident import Event, Finding, Incident, Step, advance
 from features.drift.incidents import newest_as_of, open_incidents, write_incident
 from features.drift.looks import WEEK, Outlook
 from features.drift.report import WHOLE, FeatureDriftReport, Subject
-from features.drift.rows import LABEL, Population
+from features.drift.sources import LABEL
 from features.errors import SkewlessError
 from features.steps.watch import NO_CHAMPION, WORST_FIRST
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from features import warehouse
 from features.contract import DriftSettings, Model, Severity
-from features.drift import store
+from features.drift import baselines, store
+from features.drift.baselines import BaselineKey, StoredBaseline
 from features.drift.calibration import Hour
+from features.drift.counting import Population
 from features.drift.decision import SEVERITIES, DriftStatus
 from features.drift.looks import WEEK
 from features.drift.report import FeatureDriftReport, Subject
-from features.drift.rows import LABEL, PREDICTION, Population
-from features.drift.store import BaselineKey, StoredBaseline
+from features.drift.sources import LABEL, PREDICTION
 from features.drift.window import report_window
 from features.errors import SkewlessError
 from features.steps.watch import budget
@@ -60,7 +61,7 @@ def replay(model: Model, since: datetime, until: datetime) -> Iterator[Verdict]:
         for (feature, source, segment, baseline_id), reports in written.items():
             settings = _settings(model, feature)
             if settings is not None and settings.watch:
-                stored = store.baseline_by_id(connection, baseline_id)
+                stored = baselines.baseline_by_id(connection, baseline_id)
                 yield from _Again(history, model, source, segment, stored, settings, alpha).verdicts(feature, reports)
 
 

@@ -17,14 +17,15 @@ from psycopg import sql
 
 from features import warehouse
 from features.contract import Model
-from features.drift import store
+from features.drift import baselines, store
+from features.drift.baselines import BaselineKey
 from features.drift.calibration import Hour
+from features.drift.counting import Population, count, distinct_entities, make_grid
 from features.drift.looks import WEEK, Look, Outlook
 from features.drift.profile import Baseline, Wobble
 from features.drift.report import WHOLE, Subject
-from features.drift.rows import Population, Source, count, distinct_entities, make_grid
 from features.drift.sketch import Grid, Kind, Sketch
-from features.drift.store import BaselineKey
+from features.drift.sources import Source
 from features.drift.window import report_window
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class _Replay:
     def _wobble(self) -> Mapping[int, Wobble]:
         source = self._look.source
         key = BaselineKey("serving", source.name, WHOLE, source.version)
-        stored = store.read_baseline(self._connection, self._model, self._look.column.name, key)
+        stored = baselines.read_baseline(self._connection, self._model, self._look.column.name, key)
         return stored.baseline.wobble if stored else {}
 
     def _grid(self) -> Grid | None:

@@ -8,23 +8,22 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from features import warehouse
 from features.contract import Model
-from features.drift import store
+from features.drift import baselines, store
+from features.drift.baselines import BaselineKey, StoredBaseline
 from features.drift.calibration import DAYS_NEEDED, Hour, baseline_of_hours, is_covered
 from features.drift.cause import Cause, Evidence, diagnose
+from features.drift.counting import count, count_entities, distinct_entities, quantiles
 from features.drift.decision import Budget, DriftStatus, judge
 from features.drift.looks import WEEK, Look, Outlook, not_declared
 from features.drift.report import WHOLE, FeatureDriftReport, Subject
-from features.drift.rows import count, count_entities, distinct_entities, quantiles
-from features.drift.sketch import Floats, Sketch
-from features.drift.store import BaselineKey, StoredBaseline, StoredGrid
-from features.drift.window import profile_of, report_window, within
+from features.drift.store import StoredGrid
+from features.drift.window import pauses_of, profile_of, report_window, usual_and_present, within
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +168,7 @@ def _cannot_look(
     status, detail = DriftStatus.UNEXPECTED_FEATURE, "Requests bring it, and dbt does not declare it."
     if champion is None:
         status, detail = DriftStatus.BASELINE_MISSING, "There is no champion to compare with."
-    elif store.read_baseline(connection, model, feature, BaselineKey("training", "training", WHOLE, champion)):
+    elif baselines.read_baseline(connection, model, feature, BaselineKey("training", "training", WHOLE, champion)):
         status = DriftStatus.MISSING_FEATURE
         detail = f"The champion was trained on it, and {model.feature_view.name} does not declare it any more."
     return Finding([(FeatureDriftReport(Subject(feature, as_of, "snapshot"), status, 0, detail), None)], looked=False)
@@ -217,7 +216,7 @@ class _Watch:
         subject = Subject(self._look.column.name, self._as_of, self._look.source.name, segment)
         detail = "There is no champion to compare with."
         if self._champion:
-            detail = f"v{self._champion} was promoted without a baseline of it; it was not among its features."
+            detail = f"v{self._champion} was promoted before there was such a feature or segment; the next one has it."
         return FeatureDriftReport(
             subject, DriftStatus.BASELINE_MISSING, population.entities if population else 0, detail
         )
@@ -226,7 +225,7 @@ class _Watch:
         name = self._look.column.name
         found: list[tuple[BaselineKey, StoredBaseline]] = []
         for key in self._look.baselines(self._champion or NO_CHAMPION, segment):
-            stored = store.read_baseline(self._connection, self._model, name, key)
+            stored = baselines.read_baseline(self._connection, self._model, name, key)
             if stored is None and key.kind == "serving" and found:
                 self._hours(found[0][1], segment)  # so that this hour is among those it is made of
                 stored = self._first_healthy_weeks(key, found[0][1])
@@ -307,7 +306,7 @@ class _Watch:
         sketches = {at: sketch for at, sketch in counted.items() if sketch.rows}
         if not is_covered(list(sketches), since, self._as_of):
             return None
-        if store.had_incident(self._connection, self._model, name, since):
+        if baselines.had_incident(self._connection, self._model, name, since):
             return None
         populations = store.read_populations(
             self._connection, self._model, source.name, source.version, since, self._as_of
@@ -319,50 +318,9 @@ class _Watch:
             self._model.monitoring.windows_hours,
         )
         grid = StoredGrid(training.grid_id, training.baseline.grid)
-        slots = {**baseline.slots, store.WHOLE_SLOT: (baseline.whole, baseline.entities)}
-        store.write_baseline(
+        slots = {**baseline.slots, baselines.WHOLE_SLOT: (baseline.whole, baseline.entities)}
+        baselines.write_baseline(
             self._connection, self._model, name, key, grid, slots, (since, self._as_of), baseline.wobble
         )
         log.info("%s: the last %s days are its serving baseline from now on.", name, DAYS_NEEDED)
-        return store.read_baseline(self._connection, self._model, name, key)
-
-
-def usual_and_present(hours: Sequence[Hour], *, at_any_time: bool) -> tuple[Floats, Floats]:
-    """Counts by cell that the newest hour usually has, and those that it has; nothing when too little is known.
-
-    Args:
-        at_any_time: a snapshot is of everybody at any time of the day; requests come more or less by the hour.
-    """
-    newest = hours[-1]
-    earlier = [
-        hour.sketch.counts
-        for hour in hours[:-1]
-        if hour.sketch.rows and (at_any_time or (newest.as_of - hour.as_of) % timedelta(days=1) == timedelta(0))
-    ]
-    if len(earlier) < HOURS_TO_KNOW:
-        return np.empty(0), np.empty(0)
-    return np.median(earlier, axis=0), newest.sketch.counts.astype(np.float64)
-
-
-HOURS_TO_KNOW = 3
-
-
-def pauses_of(hours: Sequence[Hour]) -> tuple[int, int]:
-    """For how many of the newest hours nothing changed, and the longest such pause before; 0 if it never changed."""
-    pauses, pause = [], 0
-    for earlier, later in pairwise(hours):
-        if _same(earlier.sketch, later.sketch):
-            pause += 1
-        else:
-            pauses.append(pause)
-            pause = 0
-    return pause, max(1, *pauses) if pauses else 0
-
-
-def _same(one: Sketch, other: Sketch) -> bool:
-    # The order of addition shows in a sum's last digits.
-    return (
-        one.given > 0
-        and np.array_equal(one.counts, other.counts)
-        and np.allclose(one.sums, other.sums, rtol=1e-9, atol=0.0)
-    )
+        return baselines.read_baseline(self._connection, self._model, name, key)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from features.contract import DriftSettings, Valid
 from features.drift.cause import DATA_INCIDENTS, FACTORS, Cause, Diagnosis, Evidence, diagnose
+from features.drift.counting import QUANTILES
 from features.drift.decision import judge
 from features.drift.profile import Profile
-from features.drift.rows import QUANTILES
 from features.drift.sketch import Floats, Grid, Sketch
 
 ALPHA = 1.8e-5

@@ -12,12 +12,14 @@ import pytest
 
 from features import warehouse
 from features.contract import Model, Severity, read_contract
-from features.drift import DriftStatus, store
+from features.drift import DriftStatus, baselines, store
+from features.drift.baselines import WHOLE_SLOT, BaselineKey
+from features.drift.counting import Population, count
 from features.drift.profile import Wobble
 from features.drift.report import WHOLE, FeatureDriftReport, Subject
-from features.drift.rows import Population, Source, column_of, count, snapshot_source, training_source
 from features.drift.sketch import Grid, Kind, Sketch
-from features.drift.store import WHOLE_SLOT, BaselineKey, StoredGrid
+from features.drift.sources import Source, column_of, snapshot_source, training_source
+from features.drift.store import StoredGrid
 from tests.steps.drifting import (
     AS_OF,
     HOUR,
@@ -110,10 +112,10 @@ def test_a_baseline_comes_back_as_it_was(churn: Model, connection: warehouse.Con
     slots = {slot: (Sketch.of(values, grid), 499.5) for slot, values in parts.items()}
     whole = replace(Sketch.of(np.concatenate(list(parts.values())), grid), missing=3, not_finite=2, invalid=1)
     wobble = {1: Wobble(0.01, 0.002, 28), 168: Wobble(0.0, 0.0, 27)}
-    store.write_baseline(
+    baselines.write_baseline(
         connection, churn, FEATURE, KEY, stored, slots | {WHOLE_SLOT: (whole, 1234.5)}, (TRAINED, AS_OF), wobble
     )
-    found = store.read_baseline(connection, churn, FEATURE, KEY)
+    found = baselines.read_baseline(connection, churn, FEATURE, KEY)
     assert found is not None
     assert (found.grid_id, found.baseline.grid) == (stored.grid_id, grid)
     assert_same(found.baseline.whole, whole)
@@ -123,7 +125,7 @@ def test_a_baseline_comes_back_as_it_was(churn: Model, connection: warehouse.Con
         assert_same(sketch, slots[slot][0])
         assert entities == 499.5
     assert found.baseline.wobble == wobble
-    key, again = store.baseline_by_id(connection, found.baseline_id)
+    key, again = baselines.baseline_by_id(connection, found.baseline_id)
     assert (key, again.baseline_id, again.baseline.entities) == (KEY, found.baseline_id, 1234.5)
 
 
@@ -140,19 +142,19 @@ def test_a_baseline_of_another_key_is_another(
     churn: Model, connection: warehouse.Connection, other: BaselineKey
 ) -> None:
     train(churn)
-    assert store.read_baseline(connection, churn, FEATURE, KEY) is not None
-    assert store.read_baseline(connection, churn, FEATURE, other) is None
-    assert store.read_baseline(connection, churn, "another", KEY) is None
+    assert baselines.read_baseline(connection, churn, FEATURE, KEY) is not None
+    assert baselines.read_baseline(connection, churn, FEATURE, other) is None
+    assert baselines.read_baseline(connection, churn, "another", KEY) is None
 
 
 def test_writing_a_baseline_again_replaces_it(churn: Model, connection: warehouse.Connection) -> None:
     stored = store.add_grid(connection, churn, FEATURE, GRIDS["numeric"])
     for values in (normal(2), normal(3)):
         sketch = Sketch.of(values, stored.grid)
-        store.write_baseline(
+        baselines.write_baseline(
             connection, churn, FEATURE, KEY, stored, {WHOLE_SLOT: (sketch, 1), 3: (sketch, 1)}, (TRAINED, AS_OF)
         )
-    found = store.read_baseline(connection, churn, FEATURE, KEY)
+    found = baselines.read_baseline(connection, churn, FEATURE, KEY)
     assert found is not None
     assert_same(found.baseline.whole, Sketch.of(normal(3), stored.grid))
     assert rows("select count(*) from monitoring.feature_baselines") == [(1,)]
@@ -164,7 +166,7 @@ def test_what_a_version_was_trained_on_becomes_its_baseline(churn: Model, connec
     train(model)
     values, recent = healthy()[FEATURE], healthy()["days_since_last_session"] < 12
     for segment, part in ((WHOLE, values), ("new", values[recent])):
-        found = store.read_baseline(connection, model, FEATURE, replace(KEY, segment=segment))
+        found = baselines.read_baseline(connection, model, FEATURE, replace(KEY, segment=segment))
         assert found is not None
         expected = Sketch.of(part, found.baseline.grid)
         np.testing.assert_array_equal(found.baseline.whole.counts, expected.counts)
@@ -184,8 +186,8 @@ def test_the_entities_of_a_baseline_are_counted_once_over_all_hours(
         " feature_version, label_at, matured_at, churned from training.churn_training_set"
     )
     source = training_source(churn, "v1", TRAINED, TRAINED)
-    store.write_training_baseline(connection, churn, "2", source, column_of(churn.feature_view.features[0]))
-    found = store.read_baseline(connection, churn, FEATURE, replace(KEY, version="2"))
+    baselines.write_training_baseline(connection, churn, "2", source, column_of(churn.feature_view.features[0]))
+    found = baselines.read_baseline(connection, churn, FEATURE, replace(KEY, version="2"))
     assert found is not None
     assert (found.baseline.whole.rows, found.baseline.entities) == (2 * USERS, USERS)
     assert {slot: (part.rows, n) for slot, (part, n) in found.baseline.slots.items()} == {48: (2 * USERS, USERS)}
@@ -193,8 +195,8 @@ def test_the_entities_of_a_baseline_are_counted_once_over_all_hours(
 
 def test_a_feature_without_any_training_value_has_no_baseline(churn: Model, connection: warehouse.Connection) -> None:
     train(churn, columns=healthy() | {FEATURE: [None] * USERS})
-    assert store.read_baseline(connection, churn, FEATURE, KEY) is None
-    assert store.read_baseline(connection, churn, "sessions_last_7_days", KEY) is not None
+    assert baselines.read_baseline(connection, churn, FEATURE, KEY) is None
+    assert baselines.read_baseline(connection, churn, "sessions_last_7_days", KEY) is not None
 
 
 def grid_ids(feature: str = FEATURE) -> list[int]:
@@ -209,7 +211,7 @@ def test_a_newer_version_is_counted_in_the_same_cells(
     moved = healthy()[feature] + (2 if feature == "avg_session_duration_minutes" else 0)
     train(churn, "2", healthy() | {feature: moved})
     assert len(grid_ids(feature)) == 1
-    one, two = (store.read_baseline(connection, churn, feature, replace(KEY, version=number)) for number in "12")
+    one, two = (baselines.read_baseline(connection, churn, feature, replace(KEY, version=number)) for number in "12")
     assert one is not None
     assert two is not None
     assert one.grid_id == two.grid_id
@@ -232,7 +234,7 @@ def test_a_version_that_has_outgrown_the_cells_gets_new_ones_and_old_counts_stay
     assert second.grid.edges[-1] > 10 * first.grid.edges[-1]
     kept = store.read_sketches(connection, first.grid_id, "snapshot", source.version, WHOLE, AS_OF - HOUR, AS_OF)
     assert_same(kept[AS_OF], found[WHOLE, AS_OF])
-    old = store.read_baseline(connection, churn, FEATURE, KEY)
+    old = baselines.read_baseline(connection, churn, FEATURE, KEY)
     assert old is not None
     assert (old.grid_id, old.baseline.whole.given) == (first.grid_id, USERS)
     # The new cells have not counted that hour yet.
@@ -242,17 +244,17 @@ def test_a_version_that_has_outgrown_the_cells_gets_new_ones_and_old_counts_stay
 def test_a_grid_of_another_kind_never_fits() -> None:
     numbers, words = column_of_type("bigint"), column_of_type("text")
     discrete = Grid.of(np.arange(10))
-    assert store.fits(discrete, numbers, Sketch.of(np.arange(10), discrete))
-    assert not store.fits(discrete, words, Sketch.of(np.arange(10), discrete))
+    assert baselines.fits(discrete, numbers, Sketch.of(np.arange(10), discrete))
+    assert not baselines.fits(discrete, words, Sketch.of(np.arange(10), discrete))
     boolean = GRIDS["boolean"]
-    assert not store.fits(boolean, numbers, Sketch.of(np.array([True]), boolean))
+    assert not baselines.fits(boolean, numbers, Sketch.of(np.array([True]), boolean))
 
 
 def test_categories_have_outgrown_the_cells_when_many_are_new() -> None:
     grid = Grid(Kind.CATEGORICAL, categories=("a", "b"))
     for new, fits in ((0, True), (12, True), (13, False), (100, False)):
         sketch = Sketch.of(np.array(["new"] * new + ["a"] * (100 - new), dtype=object), grid)
-        assert store.fits(grid, column_of_type("text"), sketch) is fits, new
+        assert baselines.fits(grid, column_of_type("text"), sketch) is fits, new
 
 
 def column_of_type(data_type: str) -> Any:
@@ -489,4 +491,4 @@ def test_whether_something_was_wrong(
         closed,
         verdict,
     )
-    assert store.had_incident(connection, churn, FEATURE, SINCE) is had
+    assert baselines.had_incident(connection, churn, FEATURE, SINCE) is had

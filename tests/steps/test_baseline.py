@@ -10,12 +10,12 @@ import pytest
 
 from features import training, warehouse
 from features.contract import DriftSettings, Model, TrainingSettings
-from features.drift import store
+from features.drift import baselines
+from features.drift.baselines import BaselineKey, StoredBaseline
 from features.drift.profile import slot_of
 from features.drift.report import WHOLE
-from features.drift.rows import LABEL, PREDICTION
 from features.drift.sketch import Kind, Sketch
-from features.drift.store import BaselineKey, StoredBaseline
+from features.drift.sources import LABEL, PREDICTION
 from features.extracts import training_extract
 from features.steps.baseline import write_baselines
 from tests.steps import drifting
@@ -80,7 +80,7 @@ def write(model: Model, split: training.Split, extract: Any, estimator: Any, num
 def baseline(model: Model, feature: str, segment: str = WHOLE, number: str = NUMBER) -> StoredBaseline:
     with warehouse.connect() as connection:
         key = BaselineKey("training", "training", segment, number)
-        found = store.read_baseline(connection, model, feature, key)
+        found = baselines.read_baseline(connection, model, feature, key)
     assert found is not None, (feature, segment)
     return found
 

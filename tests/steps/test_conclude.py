@@ -10,10 +10,11 @@ from features import warehouse
 from features.contract import Contract, Model, Severity
 from features.drift import DriftStatus
 from features.drift.cause import STALE_HOURS
+from features.drift.counting import Population
 from features.drift.incident import QUIET_HOURS, Incident
 from features.drift.incidents import open_incidents, resolve
 from features.drift.report import FeatureDriftReport, Subject
-from features.drift.rows import LABEL, PREDICTION, Population
+from features.drift.sources import LABEL, PREDICTION
 from features.drift.store import write_reports
 from features.errors import SkewlessError
 from features.steps.conclude import ROWS, conclude, volume_report

@@ -10,14 +10,14 @@ import pytest
 
 from features import warehouse
 from features.contract import Contract, DriftSettings, Model
-from features.drift import store
+from features.drift import baselines, store
+from features.drift.baselines import BaselineKey
 from features.drift.calibration import Hour, baseline_of_hours
 from features.drift.decision import DriftStatus
 from features.drift.profile import Wobble
 from features.drift.report import WHOLE
-from features.drift.rows import snapshot_source
 from features.drift.sketch import Sketch
-from features.drift.store import BaselineKey
+from features.drift.sources import snapshot_source
 from features.errors import SkewlessError
 from features.steps.replay import END_OF_TIME, Verdict, replay
 from features.steps.watch import plan
@@ -95,20 +95,20 @@ def a_serving_baseline(model: Model, feature: str) -> None:
     source = snapshot_source(model, "v1")
     with warehouse.connect() as connection:
         key = BaselineKey("training", "training", WHOLE, "1")
-        trained = store.read_baseline(connection, model, feature, key)
+        trained = baselines.read_baseline(connection, model, feature, key)
         assert trained is not None
         grid = trained.baseline.grid
         past = [AS_OF - timedelta(days=40) + 3 * number * HOUR for number in range(8 * 28)]
         hours = [Hour(at, Sketch.of(random.normal(30 + random.normal(0, 0.2), 5, 300), grid), 300.0) for at in past]
         made = baseline_of_hours(hours, grid, 2000, model.monitoring.windows_hours)
         assert max(wobble.distance for wobble in made.wobble.values()) > 0
-        store.write_baseline(
+        baselines.write_baseline(
             connection,
             model,
             feature,
             BaselineKey("serving", source.name, WHOLE, source.version),
             store.StoredGrid(trained.grid_id, grid),
-            {**made.slots, store.WHOLE_SLOT: (made.whole, made.entities)},
+            {**made.slots, baselines.WHOLE_SLOT: (made.whole, made.entities)},
             (past[0], past[-1]),
             made.wobble,
         )
@@ -328,15 +328,15 @@ def test_a_wobble_raises_the_floors_as_it_did_then(churn: Model) -> None:
     source = snapshot_source(model, "v1")
     with warehouse.connect() as connection:
         key = BaselineKey("training", "training", WHOLE, "1")
-        trained = store.read_baseline(connection, model, MINUTES, key)
+        trained = baselines.read_baseline(connection, model, MINUTES, key)
         assert trained is not None
-        store.write_baseline(
+        baselines.write_baseline(
             connection,
             model,
             MINUTES,
             BaselineKey("serving", source.name, WHOLE, source.version),
             store.StoredGrid(trained.grid_id, trained.baseline.grid),
-            {store.WHOLE_SLOT: (trained.baseline.whole, trained.baseline.entities)},
+            {baselines.WHOLE_SLOT: (trained.baseline.whole, trained.baseline.entities)},
             (HOURS[0], AS_OF),
             {1: Wobble(0.1, 1.0, 28)},
         )

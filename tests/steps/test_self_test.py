@@ -10,12 +10,13 @@ from psycopg import sql
 
 from features import warehouse
 from features.contract import Contract, DriftSettings, Model, Valid
-from features.drift import store
+from features.drift import baselines, store
+from features.drift.baselines import BaselineKey
+from features.drift.counting import distinct_entities
 from features.drift.profile import Wobble
 from features.drift.report import WHOLE
-from features.drift.rows import distinct_entities, snapshot_source
 from features.drift.sketch import Grid, Kind, Sketch
-from features.drift.store import BaselineKey
+from features.drift.sources import snapshot_source
 from features.steps.self_test import CLEAN, injections, self_test
 from features.steps.watch import plan
 from tests.steps.drifting import (
@@ -365,13 +366,13 @@ def strays(model: Model, feature: str, wobble: Wobble) -> None:
     with warehouse.connect() as connection:
         source = snapshot_source(model, "v1")
         stored = store.add_grid(connection, model, feature, grid)
-        store.write_baseline(
+        baselines.write_baseline(
             connection,
             model,
             feature,
             BaselineKey("serving", source.name, WHOLE, source.version),
             stored,
-            {store.WHOLE_SLOT: (Sketch.of(FRACTIONS, grid), 4000.0)},
+            {baselines.WHOLE_SLOT: (Sketch.of(FRACTIONS, grid), 4000.0)},
             (HOURS[0], AS_OF),
             dict.fromkeys(model.monitoring.windows_hours, wobble),
         )

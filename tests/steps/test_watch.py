@@ -14,12 +14,12 @@ from scipy import stats
 
 from features import warehouse
 from features.contract import Contract, DriftSettings, Model, Valid
-from features.drift import store
+from features.drift import baselines, store
+from features.drift.baselines import BaselineKey
 from features.drift.looks import WEEK
 from features.drift.report import WHOLE
-from features.drift.rows import LABEL, PREDICTION, snapshot_source
 from features.drift.sketch import Sketch
-from features.drift.store import BaselineKey
+from features.drift.sources import LABEL, PREDICTION, snapshot_source
 from features.errors import SkewlessError
 from features.steps.watch import NO_CHAMPION, plan, watch_feature
 from tests.steps.drifting import (
@@ -170,7 +170,7 @@ def test_a_window_counts_what_one_sketch_of_all_its_rows_counts(churn: Model) ->
     watch(churn, AS_OF, MINUTES)
     with warehouse.connect() as connection:
         key = BaselineKey("training", "training", WHOLE, "1")
-        stored = store.read_baseline(connection, churn, MINUTES, key)
+        stored = baselines.read_baseline(connection, churn, MINUTES, key)
         assert stored is not None
         parts = store.read_sketches(
             connection, stored.grid_id, "snapshot", snapshot_source(churn, "v1").version, WHOLE, AS_OF - 6 * HOUR, AS_OF
@@ -419,7 +419,7 @@ def test_a_feature_that_the_champion_never_saw_has_no_baseline(churn: Model) -> 
     serve(AS_OF, healthy())
     found = watch(with_feature(churn, "country"))
     assert (found["country"]["status"], found[COUNT]["status"]) == ("baseline_missing", "ok")
-    assert found["country"]["detail"].startswith("v1 was promoted without a baseline of it")
+    assert found["country"]["detail"].startswith("v1 was promoted before there was such a feature")
 
 
 def test_a_feature_that_the_contract_dropped_is_missing(churn: Model) -> None:
@@ -728,7 +728,7 @@ def test_four_healthy_weeks_become_a_baseline_with_their_wobble(churn: Model) ->
     watch(churn, AS_OF, MINUTES)
     assert serving_baselines() == [(MINUTES, "snapshot", "all", snapshot_source(churn, "v1").version)]
     with warehouse.connect() as connection:
-        found = store.read_baseline(
+        found = baselines.read_baseline(
             connection, churn, MINUTES, BaselineKey("serving", "snapshot", WHOLE, snapshot_source(churn, "v1").version)
         )
     assert found is not None

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +19,11 @@ import pandas as pd
 from psycopg import sql
 
 from features import warehouse
-from features.drift import rows as counting
+from features.drift import counting
 from features.drift.profile import Baseline, Profile
 from features.drift.report import Subject, compare
 from features.drift.sketch import Floats, Grid, Kind, Sketch
+from features.drift.sources import Column, Source
 from tests.benchmarks import measure, peer_venv
 from tests.benchmarks.drift import contenders, ours, settings
 from tests.benchmarks.drift.duel import EVIDENTLY, NANNYML, OURS
@@ -107,7 +108,7 @@ def load(current: Floats) -> None:
     with warehouse.connect() as connection:
         connection.execute("create schema if not exists bench")
         connection.execute(f"drop table if exists {RELATION}")
-        connection.execute(f"create unlogged table {RELATION} (at timestamptz, entity_key text, {names})")
+        connection.execute(f"create unlogged table {RELATION} (_at timestamptz, _key text, {names})")
         with connection.cursor() as cursor, cursor.copy(f"copy {RELATION} from stdin") as copy:
             for number, row in enumerate(current.tolist()):
                 copy.write_row((HOUR, str(number), *row))
@@ -115,10 +116,15 @@ def load(current: Floats) -> None:
         connection.commit()
 
 
+def _rows(hours: Sequence[datetime]) -> sql.Composed:
+    """The source's rows of some hours, as the monitor reads its own."""
+    query = sql.SQL("select * from {} where _at = any({}::timestamptz[])")
+    return query.format(sql.Identifier(*RELATION.split(".")), sql.Literal(list(hours)))
+
+
 def _in_sql(cost: Cost, reference: Floats, server: int) -> None:
     """Counting in PostgreSQL and comparing the counts, all columns, with its memory."""
-    query = sql.SQL("select * from {} where at = any(%s)").format(sql.Identifier(*RELATION.split(".")))
-    source = counting.Source("bench", "", query, {})
+    source = Source("bench", "", _rows, {})
     baselines = [_baseline(reference[:, place]) for place in range(COLUMNS)]
     moved = 0
 
@@ -127,7 +133,7 @@ def _in_sql(cost: Cost, reference: Floats, server: int) -> None:
         moved = 0
         with warehouse.connect() as connection:
             for place, baseline in enumerate(baselines):
-                column = counting.Column(f"c{place}", sql.Identifier(f"c{place}"), Kind.NUMERIC)
+                column = Column(f"c{place}", sql.Identifier(f"c{place}"), Kind.NUMERIC)
                 found = counting.count(connection, source, column, baseline.grid, [HOUR])
                 moved += sum(_cells(sketch) for sketch in found.values()) * BYTES_OF_A_CELL
                 _compare(next(iter(found.values())), baseline)

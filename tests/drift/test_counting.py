@@ -13,23 +13,19 @@ from psycopg import sql
 
 from features import warehouse
 from features.contract import DriftSettings, Feature, Model, Valid, read_contract
-from features.drift.report import WHOLE
-from features.drift.rows import (
+from features.drift.counting import (
     HASHES_KEPT,
     QUANTILES,
-    Column,
     Population,
-    Source,
-    column_of,
     count,
     count_entities,
     distinct_entities,
-    log_source,
     make_grid,
     quantiles,
-    snapshot_source,
 )
+from features.drift.report import WHOLE
 from features.drift.sketch import CELLS, LARGEST, Grid, Kind, Sketch
+from features.drift.sources import Column, Source, column_of, log_source, snapshot_source
 from tests.steps.drifting import by_default, empty_tables, log_requests, start_over, users, with_feature
 from tests.steps.small import execute
 
