@@ -9,15 +9,19 @@ from features.steps.tell import channels
 DOCS = """
 ### {name}_drift
 
-Compares each feature of the snapshot with the rows the champion of **{name}** was trained on. One mapped task per
-feature, named after it, so one broken feature never hides the others.
+Counts each feature of the snapshot (and of the inference log, when there is one), the scores and the labels, and
+compares the last 1, 6, 24 and 168 hours with the rows the champion of **{name}** was trained on and with the first four
+healthy weeks. One mapped task per feature, named after it, so one broken feature never hides the others. `conclude`
+opens and closes incidents, and logs the hour on half a page.
 
-* **Reads** `{view}` and the champion's training rows. **Writes** one row per feature to `monitoring.drift_reports`.
+* **Reads** `{view}`, predictions, labels, `monitoring.inference_log`. **Writes** `monitoring.drift_reports`,
+  `monitoring.drift_incidents`, and the counts in `monitoring.sketches`.
 * **Starts** when a partition is scored; the partition key is as_of.
 * A task is green whatever it *finds*: the finding is its report's `status`. Absence of data is one too, never `ok`.
 
 #### When this is red
-A task could not look. Its log says why; the other features have their reports.
+A task could not look: its feature has the status `error`, its log says why, and the other features have their reports.
+`every_feature_was_watched` is red because of it, so that the run is. If `plan` is red, nothing was watched.
 
 If it is `tell_slack` or `tell_email`, somebody was not told of an incident: its log names the connection to mend.
 Retraining does not wait for it.

@@ -236,7 +236,7 @@ def test_every_feature_is_compared_with_what_the_champion_learnt(champion: track
         champion.number,
     )
     assert {row["feature"] for row in kept} == {*churn.feature_names, "(prediction)", "(label)"}
-    kept = [row for row in kept if row["source"] == "snapshot"]
+    kept = [row for row in kept if row["source"] == "snapshot" and row["segment"] == "all"]
     population = one(
         f"select count(*) as n from features.user_session_features where as_of = %s and {churn.population}", AS_OF
     )

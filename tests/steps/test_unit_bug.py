@@ -84,7 +84,7 @@ def test_its_cause_is_a_unit_change_and_the_owner_is_named(broken: dict[str, Any
 def test_the_numbers_are_kept(broken: dict[str, Any]) -> None:
     ((kind, distance, low, floor, before, after),) = rows(
         "select kind, ks_statistic, effect_low, effect_floor, training_mean, serving_mean from monitoring.drift_reports"
-        f" where feature = 'avg_session_duration_minutes' and as_of = '{BROKEN}' and window_hours = 1"
+        f" where feature = 'avg_session_duration_minutes' and as_of = '{BROKEN}' and window_hours = 1 and segment = 'all'"
     )
     assert kind == "numeric"
     assert distance > 0.9
@@ -112,6 +112,7 @@ def test_once_mended_it_closes_by_itself_and_retraining_is_free_again(
         rows(
             "select window_hours, status = 'critical' from monitoring.drift_reports"
             f" where feature = 'avg_session_duration_minutes' and as_of = '{MENDED}' and window_hours in (1, 6)"
+            " and segment = 'all'"
         )
     ) == {1: False, 6: True}
     assert rows("select closed_at is null from monitoring.drift_incidents where cause = 'unit change'") == [(True,)]
