@@ -84,7 +84,8 @@ def test_its_cause_is_a_unit_change_and_the_owner_is_named(broken: dict[str, Any
 def test_the_numbers_are_kept(broken: dict[str, Any]) -> None:
     ((kind, distance, low, floor, before, after),) = rows(
         "select kind, ks_statistic, effect_low, effect_floor, training_mean, serving_mean from monitoring.drift_reports"
-        f" where feature = 'avg_session_duration_minutes' and as_of = '{BROKEN}' and window_hours = 1 and segment = 'all'"
+        f" where feature = 'avg_session_duration_minutes' and as_of = '{BROKEN}' and window_hours = 1"
+        " and segment = 'all'"
     )
     assert kind == "numeric"
     assert distance > 0.9
