@@ -210,6 +210,21 @@ UNKNOWN_KEYS = {
         lambda parsed: column_config(parsed)["meta"].update(featrue=True),
         ["models/features/user_session_features.yml: user_session_features.session_count", "config.meta.featrue"],
     ),
+    "in a column's valid values": (
+        lambda parsed: column_config(parsed)["meta"].update(valid={"at_least": 0}),
+        [
+            "models/features/user_session_features.yml: user_session_features.session_count",
+            "config.meta.valid.at_least",
+        ],
+    ),
+    "in a model's monitoring": (
+        lambda parsed: exposure_meta(parsed).update(monitoring={"false_alarms": 1}),
+        ["models/exposures.yml: churn", "config.meta.monitoring.false_alarms"],
+    ),
+    "in whom to tell": (
+        lambda parsed: exposure_meta(parsed).update(monitoring={"notify": {"pager": "x"}}),
+        ["models/exposures.yml: churn", "config.meta.monitoring.notify.pager"],
+    ),
     "in a column's drift settings": (
         lambda parsed: column_config(parsed)["meta"].update(drift={"floor": 0.1}),
         ["models/features/user_session_features.yml: user_session_features.session_count", "config.meta.drift.floor"],
@@ -330,3 +345,30 @@ def test_other_severities_are_refused_with_the_words_there_are(edited: Edit, wor
 
 def test_severities_are_ordered() -> None:
     assert Severity.NONE < Severity.WARNING < Severity.CRITICAL
+
+
+@pytest.mark.parametrize("off", [False, "off", {"watch": False}])
+def test_a_column_may_be_left_unwatched(edited: Edit, off: object) -> None:
+    contract = read_contract(edited(lambda parsed: column_config(parsed)["meta"].update(drift=off)))
+    first, second = contract.feature_views["user_session_features"].features[:2]
+    assert (first.drift.watch, second.drift.watch) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("monitoring", "named"),
+    [
+        ({"false_alarms_per_week": 0}, "config.meta.monitoring.false_alarms_per_week"),
+        ({"windows_hours": [1, 200]}, "config.meta.monitoring.windows_hours"),
+        ({"windows_hours": [6, 6]}, "a window is listed twice"),
+        ({"windows_hours": []}, "config.meta.monitoring.windows_hours"),
+        ({"segments": {"all": "true"}}, "`all` is the whole population"),
+        ({"segments": {"Two words": "true"}}, "config.meta.monitoring.segments"),
+        ({"keep_sketches_days": 28}, "config.meta.monitoring.keep_sketches_days"),
+        ({"notify": {"email": {"connection": "post", "to": []}}}, "config.meta.monitoring.notify.email.to"),
+        ({"prediction": {"direction": "left"}}, "config.meta.monitoring.prediction.direction"),
+    ],
+)
+def test_monitoring_that_makes_no_sense_is_refused(edited: Edit, monitoring: dict[str, object], named: str) -> None:
+    message = refused(edited(lambda parsed: exposure_meta(parsed).update(monitoring=monitoring)))
+    assert "models/exposures.yml: churn" in message
+    assert named in message
