@@ -8,13 +8,12 @@ E[K squared] = pi squared / 12, so D squared - 0.822 / n is what sampling does n
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import pairwise
+from datetime import datetime
 
 import numpy as np
 
 from features.drift import distance
+from features.drift.hours import WEEK, Hour, expected_of, pace_of, within
 from features.drift.profile import Baseline, Profile, Wobble, slot_of
 from features.drift.sketch import Grid, Sketch
 
@@ -22,32 +21,16 @@ KOLMOGOROV_SECOND_MOMENT = np.pi**2 / 12
 DAYS_NEEDED = 28
 # Of a clean period's hours, how many have to be there.
 COVERAGE_NEEDED = 0.8
-HOUR = timedelta(hours=1)
-WEEK = timedelta(weeks=1)
 # Windows that overlap tell the same; of each length about this many are looked at.
 WINDOWS_LOOKED_AT = 168
-
-
-@dataclass(frozen=True)
-class Hour:
-    """What was counted in an hour.
-
-    Attributes:
-        entities: distinct ones in it.
-    """
-
-    as_of: datetime
-    sketch: Sketch
-    entities: float
 
 
 def is_covered(hours: Sequence[datetime], since: datetime, until: datetime) -> bool:
     """Whether enough of a period was counted to call it known, at the pace at which its hours came."""
     hours = sorted(hours)
-    gaps = sorted(later - earlier for earlier, later in pairwise(hours))
-    if len(gaps) < DAYS_NEEDED - 1:
+    if len(hours) < DAYS_NEEDED:
         return False
-    pace = max(gaps[len(gaps) // 2], HOUR)
+    pace = pace_of(hours)
     reaches_back = hours[-1] - hours[0] + pace >= until - since
     return reaches_back and len(hours) * pace >= COVERAGE_NEEDED * (until - since)
 
@@ -85,17 +68,12 @@ def _baseline(hours: Sequence[Hour], grid: Grid, entities: float) -> Baseline:
     for hour in hours:
         slots[slot_of(hour.as_of)].append(hour)
     whole = Sketch.total([hour.sketch for hour in hours], grid)
+    totals = {slot: Sketch.total([hour.sketch for hour in part], grid) for slot, part in slots.items()}
     return Baseline(
         grid,
         whole,
         min(entities, whole.rows),
-        {
-            slot: (
-                total := Sketch.total([hour.sketch for hour in part], grid),
-                distinct(part, entities, total.rows),
-            )
-            for slot, part in slots.items()
-        },
+        {slot: (total, distinct(slots[slot], entities, total.rows)) for slot, total in totals.items()},
     )
 
 
@@ -123,9 +101,7 @@ def _wobble(
                 Sketch.total([hour.sketch for hour in part], grid),
                 distinct(part, entities, sum(hour.sketch.rows for hour in part)),
             )
-            expected = others[number].expected(
-                [(hour.as_of, hour.sketch.given) for hour in part], [(hour.as_of, hour.sketch.rows) for hour in part]
-            )
+            expected = expected_of(others[number], part)
             if current.seen:
                 chance = expected.missing * (1 - expected.missing) * (1 / current.seen + 1 / max(expected.seen, 1.0))
                 missing.append((current.missing - expected.missing) ** 2 - chance)
@@ -154,7 +130,7 @@ def _distance(expected: Profile, current: Profile, grid: Grid) -> float:
 def _windows(hours: Sequence[Hour], window: int, stride: int) -> list[Sequence[Hour]]:
     """Windows of a length within a week, each the hours of (end - window, end], with half of them at least."""
     ends = [hour.as_of for hour in hours][::stride] if window < len(hours) else [hours[-1].as_of]
-    found = [[hour for hour in hours if end - window * HOUR < hour.as_of <= end] for end in ends]
+    found = [within(hours, end, window) for end in ends]
     return [part for part in found if 2 * len(part) >= min(window, len(hours))]
 
 

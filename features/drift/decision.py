@@ -26,10 +26,10 @@ from scipy import optimize, special, stats
 
 from features.contract import DriftSettings, Severity
 from features.drift import distance
+from features.drift.hours import HOUR, WEEK
 from features.drift.profile import Profile, Wobble
 from features.drift.sketch import Grid, Kind
 
-HOURS_OF_A_WEEK = 168
 FAMILIES = 3
 # Cohen's w squared that is as much as a KS distance: 0.04 is as 0.02, 0.10 as 0.125.
 W_SQUARED_PER_DISTANCE_SQUARED = 12.5
@@ -71,7 +71,7 @@ class Budget:
     @property
     def alpha(self) -> float:
         """What one test may spend."""
-        return self.false_alarms_per_week / (HOURS_OF_A_WEEK * self.comparisons * FAMILIES)
+        return self.false_alarms_per_week / (WEEK // HOUR * self.comparisons * FAMILIES)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from psycopg import sql
 
 from features import ledger, warehouse
 from features.contract import DriftSettings, Feature, FeatureView, Model, Valid
 from features.drift.baselines import BaselineKey
+from features.drift.hours import HOUR, WEEK
 from features.drift.report import WHOLE
 from features.drift.sources import (
     LABEL,
@@ -22,8 +23,6 @@ from features.drift.sources import (
     snapshot_source,
 )
 
-HOUR = timedelta(hours=1)
-WEEK = timedelta(hours=168)
 # Requests and labels may arrive a little late, so their newest hours are counted again.
 LATE_HOURS = 3
 
@@ -166,4 +165,4 @@ def _served_hours(connection: warehouse.Connection, view: FeatureView, version: 
 def _whole_hours(as_of: datetime) -> list[datetime]:
     """The last 168 full hours until as_of."""
     last = as_of.replace(minute=0, second=0, microsecond=0)
-    return [last - back * HOUR for back in reversed(range(168))]
+    return [last - back * HOUR for back in reversed(range(WEEK // HOUR))]

@@ -61,9 +61,9 @@ class FeatureDriftMonitor:
                 subject, DriftStatus.BASELINE_MISSING, n, "The baseline has no value of this feature."
             )
         sketch = Sketch.of(serving, baseline.grid, self._valid.get(feature))
-        hours = [(as_of, sketch.given)]
+        expected = baseline.expected([(as_of, sketch.given)])
         settings = self._settings.get(feature, DriftSettings())
-        return compare(subject, Profile.of(sketch, entities), baseline, hours, settings, self._alpha)
+        return compare(subject, Profile.of(sketch, entities), baseline, expected, settings, self._alpha)
 
     def check_all(self, serving: Mapping[str, npt.ArrayLike], as_of: datetime) -> list[FeatureDriftReport]:
         """A report of every feature of the baseline or of the data; one that cannot be read is an `error`, and the

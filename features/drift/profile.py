@@ -15,7 +15,6 @@ import numpy as np
 
 from features.drift.sketch import Floats, Grid, Sketch
 
-HOURS_OF_A_WEEK = 168
 # An hour of the week is weighed against its parent as if the parent had been seen this many rows more.
 BORROWED_ROWS = 50.0
 

@@ -90,22 +90,20 @@ class FeatureDriftReport:
 def compare(
     subject: Subject,
     current: Profile,
-    baseline: Baseline | None,
-    hours: list[tuple[datetime, int]],
+    baseline: Baseline,
+    expected: Profile,
     settings: DriftSettings,
     alpha: float,
-    rows: list[tuple[datetime, int]] | None = None,
 ) -> FeatureDriftReport:
     """The report of a window against a baseline; always one, whatever the data.
 
     Args:
-        hours: of the window, each with its number of values, for the baseline's hours of the week.
-        rows: the same with those without a value; by default there are none.
+        expected: what the baseline expects of the window's hours.
     """
     n = round(current.seen)
-    if baseline is None or not baseline.whole.given:
+    if not baseline.whole.given:
         return FeatureDriftReport(subject, DriftStatus.BASELINE_MISSING, n, "There are no values to compare with.")
-    expected, grid = baseline.expected(hours, rows or hours), baseline.grid
+    grid = baseline.grid
     if _has_stopped(current, expected, alpha):
         return FeatureDriftReport(
             subject,

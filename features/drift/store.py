@@ -10,8 +10,8 @@ import numpy as np
 
 from features import warehouse
 from features.contract import Model
-from features.drift.calibration import Hour
 from features.drift.counting import Population
+from features.drift.hours import Hour
 from features.drift.report import FeatureDriftReport
 from features.drift.sketch import Grid, Kind, Sketch
 from features.drift.sources import Source

@@ -1,20 +1,19 @@
 """A window: the hours of (as_of - length, as_of], added up and compared."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
 
 from features.contract import DriftSettings
-from features.drift.calibration import Hour
 from features.drift.counting import Population, distinct_entities
 from features.drift.decision import DriftStatus
+from features.drift.hours import HOUR, Hour, expected_of, pace_of, same_time_of_day, within
 from features.drift.profile import Baseline, Profile
 from features.drift.report import FeatureDriftReport, Subject, compare
 from features.drift.sketch import Floats, Sketch
 
-HOUR = timedelta(hours=1)
 # A window needs half of its hours, or it is another window.
 HOURS_NEEDED = 0.5
 
@@ -39,9 +38,7 @@ def report_window(
         detail = f"{len(inside)} of its {expected} hours are there; half of them are needed."
         return FeatureDriftReport(subject, DriftStatus.INSUFFICIENT_DATA, 0, detail)
     current = profile_of(inside, populations, baseline)
-    values = [(hour.as_of, hour.sketch.given) for hour in inside]
-    rows = [(hour.as_of, hour.sketch.rows) for hour in inside]
-    return compare(subject, current, baseline, values, settings, alpha, rows)
+    return compare(subject, current, baseline, expected_of(baseline, inside), settings, alpha)
 
 
 def profile_of(hours: Sequence[Hour], populations: Mapping[datetime, Population], baseline: Baseline) -> Profile:
@@ -50,16 +47,9 @@ def profile_of(hours: Sequence[Hour], populations: Mapping[datetime, Population]
     return Profile.of(Sketch.total([hour.sketch for hour in hours], baseline.grid), distinct_entities(parts))
 
 
-def within(hours: Sequence[Hour], as_of: datetime, window: int) -> list[Hour]:
-    """The hours of (as_of - window, as_of]."""
-    return [hour for hour in hours if as_of - window * HOUR < hour.as_of <= as_of]
-
-
 def expected_hours(hours: Sequence[Hour], window: int) -> int:
     """How many instants a window of this many hours should have, by the pace at which they came."""
-    gaps = sorted(later.as_of - earlier.as_of for earlier, later in pairwise(hours))
-    pace = max(gaps[len(gaps) // 2], HOUR) if len(gaps) > 1 else HOUR
-    return max(1, round(window * HOUR / pace))
+    return max(1, round(window * HOUR / pace_of([hour.as_of for hour in hours])))
 
 
 def usual_and_present(hours: Sequence[Hour], *, at_any_time: bool) -> tuple[Floats, Floats]:
@@ -72,7 +62,7 @@ def usual_and_present(hours: Sequence[Hour], *, at_any_time: bool) -> tuple[Floa
     earlier = [
         hour.sketch.counts
         for hour in hours[:-1]
-        if hour.sketch.rows and (at_any_time or (newest.as_of - hour.as_of) % timedelta(days=1) == timedelta(0))
+        if hour.sketch.rows and (at_any_time or same_time_of_day(newest.as_of, hour.as_of))
     ]
     if len(earlier) < HOURS_TO_KNOW:
         return np.empty(0), np.empty(0)

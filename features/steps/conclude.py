@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from features.drift import store
 from features.drift.cause import STALE_HOURS, Cause
 from features.drift.counting import Population
 from features.drift.decision import DriftStatus
+from features.drift.hours import WEEK, same_time_of_day
 from features.drift.incident import Event, Finding, Incident, Step, advance
 from features.drift.incidents import newest_as_of, open_incidents, write_incident
-from features.drift.looks import WEEK, Outlook
+from features.drift.looks import Outlook
 from features.drift.report import WHOLE, FeatureDriftReport, Subject
 from features.drift.sources import LABEL
 from features.errors import SkewlessError
@@ -160,7 +161,7 @@ def volume_report(hours: Mapping[datetime, Population], subject: Subject) -> Fea
     before = [
         population.rows
         for at, population in hours.items()
-        if at < subject.as_of and (subject.as_of - at) % timedelta(days=1) == timedelta(0)
+        if at < subject.as_of and same_time_of_day(subject.as_of, at)
     ]
     if len(before) < DAYS_OF_VOLUME:
         detail = f"{len(before)} days to compare with; {DAYS_OF_VOLUME} are needed."

@@ -14,10 +14,9 @@ from features import warehouse
 from features.contract import DriftSettings, Model, Severity
 from features.drift import baselines, store
 from features.drift.baselines import BaselineKey, StoredBaseline
-from features.drift.calibration import Hour
 from features.drift.counting import Population
 from features.drift.decision import SEVERITIES, DriftStatus
-from features.drift.looks import WEEK
+from features.drift.hours import HOUR, WEEK, Hour, within
 from features.drift.report import FeatureDriftReport, Subject
 from features.drift.sources import LABEL, PREDICTION
 from features.drift.window import report_window
@@ -146,7 +145,7 @@ class _Again:
             version = next(iter(windows.values()))["source_version"]
             if version not in known:
                 known[version] = self._history.hours(self._stored.grid_id, self._source, version, self._segment)
-            hours = [hour for hour in known[version] if as_of - WEEK < hour.as_of <= as_of]
+            hours = within(known[version], as_of, WEEK // HOUR)
             for window in self._model.monitoring.windows_hours:
                 subject = Subject(feature, as_of, self._source, self._segment, window, self._key.kind, version)
                 again = self._report(subject, hours)

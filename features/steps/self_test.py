@@ -19,9 +19,9 @@ from features import warehouse
 from features.contract import Model
 from features.drift import baselines, store
 from features.drift.baselines import BaselineKey
-from features.drift.calibration import Hour
 from features.drift.counting import Population, count, distinct_entities, make_grid
-from features.drift.looks import WEEK, Look, Outlook
+from features.drift.hours import WEEK, Hour
+from features.drift.looks import Look, Outlook
 from features.drift.profile import Baseline, Wobble
 from features.drift.report import WHOLE, Subject
 from features.drift.sketch import Grid, Kind, Sketch

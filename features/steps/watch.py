@@ -16,14 +16,15 @@ from features import warehouse
 from features.contract import Model
 from features.drift import baselines, store
 from features.drift.baselines import BaselineKey, StoredBaseline
-from features.drift.calibration import DAYS_NEEDED, Hour, baseline_of_hours, is_covered
+from features.drift.calibration import DAYS_NEEDED, baseline_of_hours, is_covered
 from features.drift.cause import Cause, Evidence, diagnose
 from features.drift.counting import count, count_entities, distinct_entities, quantiles
 from features.drift.decision import Budget, DriftStatus, judge
-from features.drift.looks import WEEK, Look, Outlook, not_declared
+from features.drift.hours import WEEK, Hour, expected_of, within
+from features.drift.looks import Look, Outlook, not_declared
 from features.drift.report import WHOLE, FeatureDriftReport, Subject
 from features.drift.store import StoredGrid
-from features.drift.window import pauses_of, profile_of, report_window, usual_and_present, within
+from features.drift.window import pauses_of, profile_of, report_window, usual_and_present
 
 log = logging.getLogger(__name__)
 
@@ -266,9 +267,7 @@ class _Watch:
         baseline, subject, look = stored.baseline, report.subject, self._look
         inside = within(hours, self._as_of, subject.window_hours)
         current = profile_of(inside, self._populations.get(subject.segment, {}), baseline)
-        expected = baseline.expected(
-            [(hour.as_of, hour.sketch.given) for hour in inside], [(hour.as_of, hour.sketch.rows) for hour in inside]
-        )
+        expected = expected_of(baseline, inside)
         wobble = baseline.wobble.get(subject.window_hours)
         judged = judge(current, expected, baseline.grid, look.settings, self._alpha, wobble, baseline.profile)
         usual, present = usual_and_present(hours, at_any_time=look.source.name == "snapshot")

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from features.drift.calibration import (
-    HOUR,
-    Hour,
     _longer_is_no_worse,
     _windows,
     baseline_of_hours,
     distinct,
     is_covered,
 )
+from features.drift.hours import HOUR, Hour
 from features.drift.profile import Baseline, Wobble
 from features.drift.sketch import Floats, Grid, Kind, Sketch
 from tests.drift.samples import perfect_normal

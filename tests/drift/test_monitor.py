@@ -379,7 +379,10 @@ def test_a_baseline_brings_the_wobble_of_its_windows() -> None:
 
 def test_without_a_baseline_there_is_a_report_too() -> None:
     grid = Grid.of(normal(100))
-    report = compare(Subject("x", AS_OF), profile_of(normal(100), grid), None, [], DriftSettings(), 0.01)
+    nothing = Baseline(grid, Sketch.empty(grid), 0)
+    report = compare(
+        Subject("x", AS_OF), profile_of(normal(100), grid), nothing, nothing.profile, DriftSettings(), 0.01
+    )
     assert (report.status, report.n) == (DriftStatus.BASELINE_MISSING, 100)
 
 

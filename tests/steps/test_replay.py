@@ -12,8 +12,9 @@ from features import warehouse
 from features.contract import Contract, DriftSettings, Model
 from features.drift import baselines, store
 from features.drift.baselines import BaselineKey
-from features.drift.calibration import Hour, baseline_of_hours
+from features.drift.calibration import baseline_of_hours
 from features.drift.decision import DriftStatus
+from features.drift.hours import Hour
 from features.drift.profile import Wobble
 from features.drift.report import WHOLE
 from features.drift.sketch import Sketch

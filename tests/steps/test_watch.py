@@ -16,7 +16,7 @@ from features import warehouse
 from features.contract import Contract, DriftSettings, Model, Valid
 from features.drift import baselines, store
 from features.drift.baselines import BaselineKey
-from features.drift.looks import WEEK
+from features.drift.hours import WEEK
 from features.drift.report import WHOLE
 from features.drift.sketch import Sketch
 from features.drift.sources import LABEL, PREDICTION, snapshot_source

@@ -165,7 +165,6 @@ def _baseline(reference: Floats) -> Baseline:
 
 
 def _compare(sketch: Sketch, baseline: Baseline) -> None:
-    report = compare(
-        Subject("column", HOUR), Profile.of(sketch), baseline, [(HOUR, sketch.given)], ours.DEFAULTS, ours.BUDGET.alpha
-    )
+    expected = baseline.expected([(HOUR, sketch.given)])
+    report = compare(Subject("column", HOUR), Profile.of(sketch), baseline, expected, ours.DEFAULTS, ours.BUDGET.alpha)
     assert not report.drift_detected, report.detail

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.drift.calibration import Hour, baseline_of_hours
+from features.drift.calibration import baseline_of_hours
+from features.drift.hours import Hour
 from features.drift.profile import Baseline
 from features.drift.sketch import Floats, Grid, Sketch
 from tests.benchmarks import peer_venv

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from features.drift.calibration import Hour, baseline_of_hours
+from features.drift.calibration import baseline_of_hours
+from features.drift.hours import Hour
 from features.drift.profile import Baseline
 from features.drift.sketch import Grid, Sketch
 from tests.benchmarks.drift import ours, settings

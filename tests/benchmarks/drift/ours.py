@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from features.contract import DriftSettings
-from features.drift.calibration import Hour
 from features.drift.decision import Budget
+from features.drift.hours import Hour, expected_of
 from features.drift.profile import Baseline, Profile
 from features.drift.report import FeatureDriftReport, Subject, compare
 from features.drift.sketch import Counts, Floats, Grid, Sketch
@@ -73,10 +73,8 @@ def reports(hours: Rolling, place: int, baseline: Baseline, entities: Entities) 
         first = max(0, place + 1 - window)
         current = Profile.of(hours.sketch(first, place + 1), entities(first, place + 1))
         inside = hours.hours[first : place + 1]
-        values = [(hour.as_of, hour.sketch.given) for hour in inside]
-        rows = [(hour.as_of, hour.sketch.rows) for hour in inside]
         subject = Subject("feature", hours.hours[place].as_of, window_hours=window, baseline="serving")
-        yield compare(subject, current, baseline, values, DEFAULTS, BUDGET.alpha, rows)
+        yield compare(subject, current, baseline, expected_of(baseline, inside), DEFAULTS, BUDGET.alpha)
 
 
 def watch(

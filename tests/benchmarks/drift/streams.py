@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from scipy import special, stats
 
-from features.drift.calibration import Hour
+from features.drift.hours import Hour
 from features.drift.sketch import Counts, Floats, Grid, Sketch
 
 START = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
