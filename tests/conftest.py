@@ -118,3 +118,21 @@ def drop_database(name: str) -> None:
     """Drops a database of the test server, whoever is connected."""
     with warehouse.connect("postgres", autocommit=True) as connection:
         connection.execute(f'drop database if exists "{name}" with (force)')
+
+
+@pytest.fixture(scope="module")
+def drift_tables(server: None) -> Iterator[None]:
+    """Tables in place of dbt's, for tests of the drift monitor that say themselves what is in them."""
+    from tests.steps.drifting import empty_tables
+
+    with empty_tables():
+        yield
+
+
+@pytest.fixture
+def first_champion(drift_tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those tables, empty, and version 1 as the champion."""
+    from tests.steps.drifting import become_champion, start_over
+
+    start_over()
+    become_champion(monkeypatch, "1")

@@ -15,6 +15,7 @@ from features.contract import Model
 from features.drift import store
 from features.drift.counting import count, make_grid
 from features.drift.profile import Baseline, Wobble, slot_of
+from features.drift.report import WHOLE
 from features.drift.sketch import Grid, Kind, Sketch
 from features.drift.sources import Column, Source
 from features.drift.store import StoredGrid
@@ -70,7 +71,7 @@ def write_training_baseline(
 
 
 def _still_fits(grid: Grid, column: Column, found: Mapping[tuple[str, datetime], Sketch]) -> bool:
-    whole = Sketch.total([sketch for (segment, _), sketch in found.items() if segment == "all"], grid)
+    whole = Sketch.total([sketch for (segment, _), sketch in found.items() if segment == WHOLE], grid)
     return whole.given > 0 and fits(grid, column, whole)
 
 
@@ -189,13 +190,3 @@ def _baseline(connection: warehouse.Connection, head: Mapping[str, Any]) -> Stor
     return StoredBaseline(
         head["baseline_id"], head["grid_id"], Baseline(store.grid_of(head).grid, whole, entities, slots, wobble)
     )
-
-
-def had_incident(connection: warehouse.Connection, model: Model, feature: str, since: datetime) -> bool:
-    """Whether something was wrong with a feature after an instant, unless somebody called it benign."""
-    row = connection.execute(
-        "select exists (select from monitoring.drift_incidents where model_name = %s and %s = any(features)"
-        " and (closed_at is null or closed_at > %s) and verdict is distinct from 'benign') as found",
-        [model.name, feature, since],
-    ).fetchone()
-    return bool(row and row["found"])

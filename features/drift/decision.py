@@ -247,22 +247,26 @@ def _largest_share(
     base_low, base_high = clopper_pearson(expected.shares, expected.size, each)
     change = current.shares - expected.shares
     # Newcombe's way (1998) to a bound of a difference from those of its parts: their widths add up as squares.
-    grown = change - np.hypot(current.shares - low, base_high - expected.shares)
-    shrunk = -change - np.hypot(high - current.shares, expected.shares - base_low)
+    below = np.hypot(current.shares - low, base_high - expected.shares)
+    above = np.hypot(high - current.shares, expected.shares - base_low)
+    grown, shrunk = change - below, -change - above
     if grid.kind is Kind.BOOLEAN and settings.direction != "both":
-        chosen = grown if settings.direction == "up" else shrunk
-        sure = chosen[TRUE : TRUE + 1]
         cell = TRUE
+        sure = (grown if settings.direction == "up" else shrunk)[cell]
     else:
-        sure = np.maximum(grown, shrunk)
+        surely = np.maximum(grown, shrunk)
         # Where nothing is sure, what seems to have changed most is shown.
-        cell = int((sure if sure.max() > 0 else np.abs(change)).argmax())
-    value = float(abs(change[cell]))
-    upwards = change + np.hypot(high - current.shares, expected.shares - base_low)
-    downwards = -change + np.hypot(current.shares - low, base_high - expected.shares)
-    most = float(np.maximum(upwards, downwards)[cell])
-    lowest = max(0.0, float(sure.max()))
-    return Effect("share", value, lowest, most, floors.distance_warning, floors.distance_critical)
+        cell = int((surely if surely.max() > 0 else np.abs(change)).argmax())
+        sure = surely.max()
+    most = max(change[cell] + above[cell], below[cell] - change[cell])
+    return Effect(
+        "share",
+        float(abs(change[cell])),
+        max(0.0, float(sure)),
+        float(most),
+        floors.distance_warning,
+        floors.distance_critical,
+    )
 
 
 def _looks(grid: Grid) -> int:

@@ -44,6 +44,16 @@ def _incident(row: dict[str, Any]) -> Incident:
     )
 
 
+def had_incident(connection: warehouse.Connection, model: Model, feature: str, since: datetime) -> bool:
+    """Whether something was wrong with a feature after an instant, unless somebody called it benign."""
+    row = connection.execute(
+        "select exists (select from monitoring.drift_incidents where model_name = %s and %s = any(features)"
+        " and (closed_at is null or closed_at > %s) and verdict is distinct from 'benign') as found",
+        [model.name, feature, since],
+    ).fetchone()
+    return bool(row and row["found"])
+
+
 def newest_as_of(connection: warehouse.Connection, model: Model) -> datetime:
     """The latest instant whose findings were concluded; incidents never go back in time."""
     row = connection.execute(

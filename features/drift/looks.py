@@ -10,7 +10,6 @@ from features import ledger, warehouse
 from features.contract import DriftSettings, Feature, FeatureView, Model, Valid
 from features.drift.baselines import BaselineKey
 from features.drift.hours import HOUR, WEEK
-from features.drift.report import WHOLE
 from features.drift.sources import (
     LABEL,
     PREDICTION,
@@ -47,11 +46,6 @@ class Look:
             BaselineKey("training", "training", segment, champion),
             BaselineKey("serving", self.source.name, segment, self.source.version),
         )
-
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """Everybody, and the parts that are watched by themselves."""
-        return (WHOLE, *self.source.segments)
 
 
 class Outlook:

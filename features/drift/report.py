@@ -42,6 +42,7 @@ class FeatureDriftReport:
         needed_n: entities without which a change of twice the critical floor would go unseen.
         effect: the change that decides, with its bounds and floors: a KS distance, a share, Cohen's w squared.
         decided_by: the family of tests that decides: shape, cells, missing, new, not_finite, invalid.
+        alarms: every family that alarms, worst first.
         ks_statistic: on the cells' edges; the exact one is not larger than ks_at_most.
         detail: the finding as a sentence.
     """
@@ -70,6 +71,7 @@ class FeatureDriftReport:
     effect_high: float | None = None
     effect_floor: float | None = None
     critical_floor: float | None = None
+    alarms: tuple[str, ...] = ()
 
     @property
     def feature(self) -> str:
@@ -128,6 +130,7 @@ def compare(
         missing_rate=current.missing if n else None,
         baseline_missing_rate=expected.missing,
         decided_by=decided_by,
+        alarms=judgement.alarms,
         **_statistics(current, expected, baseline),
         **_bounds(judgement.effects.get(decided_by)),
         **_cells(judgement),

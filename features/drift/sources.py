@@ -49,13 +49,18 @@ class Source:
         rows: SQL of some hours' rows, with the columns `_at` (the hour) and `_key` (the entity, text) beside those that
             columns and segments name. Values are in it as literals, so it is executed without parameters: a `%` in a
             name or a condition is just that.
-        segments: a SQL condition by name; `all` is everybody.
+        segments: a SQL condition by name, beside everybody.
     """
 
     name: str
     version: str
     rows: Callable[[Sequence[datetime]], sql.Composed]
     segments: dict[str, str]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Everybody, `all`, and the segments."""
+        return (WHOLE, *self.segments)
 
     def by_segment(self, hours: Sequence[datetime]) -> sql.Composed:
         """The rows, once for each `_segment` they belong to."""

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -89,7 +89,6 @@ def write_sketches(
 ) -> None:
     """Stores what was counted in some hours, in place of what was before. An hour without rows is stored empty, so that
     it counts as looked at."""
-    segments = ["all", *source.segments]
     connection.execute(
         "delete from monitoring.sketches where grid_id = %s and source = %s and version = %s and as_of = any(%s)",
         [stored.grid_id, source.name, source.version, list(hours)],
@@ -108,7 +107,7 @@ def write_sketches(
                     at,
                     *values_of(found.get((segment, at), nothing)),
                 )
-                for segment in segments
+                for segment in source.parts
                 for at in hours
             ],
         )
@@ -132,6 +131,18 @@ def read_sketches(
     return {row["as_of"]: sketch_of(row) for row in rows}
 
 
+def hours_of_unknown_population(
+    connection: warehouse.Connection, model: Model, source: Source, hours: Sequence[datetime]
+) -> list[datetime]:
+    """Of which of the hours it is not known whom their rows belong to."""
+    known = connection.execute(
+        "select distinct as_of from monitoring.sketched_hours where model_name = %s and source = %s and version = %s"
+        " and as_of = any(%s)",
+        [model.name, source.name, source.version, list(hours)],
+    ).fetchall()
+    return sorted(set(hours) - {row["as_of"] for row in known})
+
+
 def write_populations(
     connection: warehouse.Connection,
     model: Model,
@@ -152,7 +163,7 @@ def write_populations(
             " entity_count, smallest_hashes) values (%s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 (model.name, source.name, source.version, segment, at, *_population(found.get((segment, at), nobody)))
-                for segment in ["all", *source.segments]
+                for segment in source.parts
                 for at in hours
             ],
         )
@@ -193,11 +204,11 @@ def write_reports(
 ) -> None:
     """Stores all reports of a feature at an instant, each with the baseline_id it was compared with, in place of those
     that were there."""
-    for report, _ in reports:
-        connection.execute(
-            "delete from monitoring.drift_reports where (model_name, as_of, feature, model_version) = (%s, %s, %s, %s)",
-            [model.name, report.subject.as_of, report.feature, version],
-        )
+    subject = reports[0][0].subject
+    connection.execute(
+        "delete from monitoring.drift_reports where (model_name, as_of, feature, model_version) = (%s, %s, %s, %s)",
+        [model.name, subject.as_of, subject.feature, version],
+    )
     rows = [_report(model, version, report, baseline_id) for report, baseline_id in reports]
     names = list(rows[0])
     with connection.cursor() as cursor:
@@ -208,8 +219,12 @@ def write_reports(
         )
 
 
+# Fields that are columns. A subject's fields are columns themselves; of the families that alarm, decided_by is one.
+REPORTED = {field.name for field in fields(FeatureDriftReport)} - {"subject", "alarms"}
+
+
 def _report(model: Model, version: str, report: FeatureDriftReport, baseline_id: int | None) -> dict[str, Any]:
-    row = {name: value for name, value in asdict(report).items() if name != "subject"} | asdict(report.subject)
+    row = {name: value for name, value in asdict(report).items() if name in REPORTED} | asdict(report.subject)
     row |= {
         "status": str(report.status),
         "drift_detected": report.drift_detected,

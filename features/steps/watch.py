@@ -19,8 +19,9 @@ from features.drift.baselines import BaselineKey, StoredBaseline
 from features.drift.calibration import DAYS_NEEDED, baseline_of_hours, is_covered
 from features.drift.cause import Cause, Evidence, diagnose
 from features.drift.counting import count, count_entities, distinct_entities, quantiles
-from features.drift.decision import Budget, DriftStatus, judge
+from features.drift.decision import Budget, DriftStatus
 from features.drift.hours import WEEK, Hour, expected_of, within
+from features.drift.incidents import had_incident
 from features.drift.looks import Look, Outlook, not_declared
 from features.drift.report import WHOLE, FeatureDriftReport, Subject
 from features.drift.store import StoredGrid
@@ -58,7 +59,7 @@ def plan(model: Model, as_of: datetime) -> dict[str, Any]:
     with warehouse.connect() as connection:
         outlook = Outlook(connection, model, number, as_of)
         for look in outlook.sources():
-            _count_populations(connection, model, look, as_of)
+            _count_populations(connection, model, look)
         names = [*outlook.declared, *(not_declared(connection, model, number, as_of) if number else [])]
     return {"champion": number, "features": names, "alpha": budget(model, len(names), outlook.uses_log).alpha}
 
@@ -70,10 +71,10 @@ def budget(model: Model, features: int, uses_log: bool) -> Budget:
     return Budget(monitoring.false_alarms_per_week, max(1, features) * parts * BASELINES)
 
 
-def _count_populations(connection: warehouse.Connection, model: Model, look: Look, as_of: datetime) -> None:
+def _count_populations(connection: warehouse.Connection, model: Model, look: Look) -> None:
     source = look.source
-    known = store.read_populations(connection, model, source.name, source.version, as_of - WEEK, as_of)
-    hours = sorted((set(look.hours) - set(known.get(WHOLE, {}))) | set(look.counted_again))
+    unknown = store.hours_of_unknown_population(connection, model, source, look.hours)
+    hours = sorted({*unknown, *look.counted_again})
     store.write_populations(connection, model, source, hours, count_entities(connection, source, hours))
 
 
@@ -107,7 +108,7 @@ def watch_feature(model: Model, feature: str, planned: Mapping[str, Any], as_of:
     champion = planned["champion"]
     try:
         reports, findings = _look_at(model, feature, planned, as_of)
-    except Exception as error:
+    except Exception as error:  # whatever it is, the feature has a status that says so, and the task is red
         report = FeatureDriftReport(Subject(feature, as_of, "snapshot"), DriftStatus.ERROR, 0, _in_one_line(error))
         with warehouse.connect() as connection:
             store.write_reports(connection, model, champion or NO_CHAMPION, [(report, None)])
@@ -197,7 +198,7 @@ class _Watch:
         reports: list[tuple[FeatureDriftReport, int | None]] = []
         alarms: list[dict[str, Any]] = []
         pauses = (0, 0)
-        for segment in self._look.segments:
+        for segment in self._look.source.parts:
             baselines = self._baselines(segment)
             if not baselines:
                 reports.append((self._no_baseline(segment), None))
@@ -268,8 +269,6 @@ class _Watch:
         inside = within(hours, self._as_of, subject.window_hours)
         current = profile_of(inside, self._populations.get(subject.segment, {}), baseline)
         expected = expected_of(baseline, inside)
-        wobble = baseline.wobble.get(subject.window_hours)
-        judged = judge(current, expected, baseline.grid, look.settings, self._alpha, wobble, baseline.profile)
         usual, present = usual_and_present(hours, at_any_time=look.source.name == "snapshot")
         at = [hour.as_of for hour in inside]
         is_ordered = baseline.grid.kind.is_ordered
@@ -278,7 +277,7 @@ class _Watch:
                 grid=baseline.grid,
                 current=current,
                 expected=expected,
-                alarms=judged.alarms,
+                alarms=report.alarms,
                 quantiles=quantiles(self._connection, look.source, look.column, subject.segment, at)
                 if is_ordered
                 else np.empty(0),
@@ -305,7 +304,7 @@ class _Watch:
         sketches = {at: sketch for at, sketch in counted.items() if sketch.rows}
         if not is_covered(list(sketches), since, self._as_of):
             return None
-        if baselines.had_incident(self._connection, self._model, name, since):
+        if had_incident(self._connection, self._model, name, since):
             return None
         populations = store.read_populations(
             self._connection, self._model, source.name, source.version, since, self._as_of

@@ -1,6 +1,5 @@
 """The audit: the exact test from the rows is what scipy says of them, and the cells' bracket holds it."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,17 +19,17 @@ from tests.steps.drifting import (
     become_champion,
     by_default,
     changed,
-    empty_tables,
     healthy,
     predict,
     publish,
     serve,
-    start_over,
     train,
     users,
     with_feature,
 )
 from tests.steps.small import execute, rows
+
+pytestmark = pytest.mark.usefixtures("first_champion")
 
 COUNT, MINUTES, DAYS, WEEKLY, MONTHLY = FEATURES
 
@@ -38,18 +37,6 @@ COUNT, MINUTES, DAYS, WEEKLY, MONTHLY = FEATURES
 @pytest.fixture(scope="module")
 def churn(manifest: Any) -> Model:
     return by_default(read_contract(manifest).model("churn"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tables(server: None) -> Iterator[None]:
-    with empty_tables():
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _champion(_tables: None, churn: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    start_over()
-    become_champion(monkeypatch, "1")
 
 
 def learn(model: Model, **columns: Any) -> None:

@@ -15,6 +15,7 @@ from features.contract import Model, Severity, read_contract
 from features.drift import DriftStatus, baselines, store
 from features.drift.baselines import WHOLE_SLOT, BaselineKey
 from features.drift.counting import Population, count
+from features.drift.incidents import had_incident
 from features.drift.profile import Wobble
 from features.drift.report import WHOLE, FeatureDriftReport, Subject
 from features.drift.sketch import Grid, Kind, Sketch
@@ -26,7 +27,6 @@ from tests.steps.drifting import (
     TRAINED,
     USERS,
     by_default,
-    empty_tables,
     healthy,
     hours_before,
     monitored,
@@ -45,14 +45,8 @@ def churn(manifest: Any) -> Model:
     return by_default(read_contract(manifest).model("churn"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _tables(server: None) -> Iterator[None]:
-    with empty_tables():
-        yield
-
-
 @pytest.fixture
-def connection(_tables: None) -> Iterator[warehouse.Connection]:
+def connection(drift_tables: None) -> Iterator[warehouse.Connection]:
     start_over()
     with warehouse.connect(autocommit=True) as opened:
         yield opened
@@ -491,4 +485,4 @@ def test_whether_something_was_wrong(
         closed,
         verdict,
     )
-    assert baselines.had_incident(connection, churn, FEATURE, SINCE) is had
+    assert had_incident(connection, churn, FEATURE, SINCE) is had

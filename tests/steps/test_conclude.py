@@ -1,6 +1,5 @@
 """Concluding: what breaks together is one incident, told once, again ever more rarely, and closed when it is quiet."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,16 +26,16 @@ from tests.steps.drifting import (
     become_champion,
     by_default,
     changed,
-    empty_tables,
     healthy,
     hours_before,
     report,
     serve,
     serve_again,
-    start_over,
     train,
 )
 from tests.steps.small import execute, rows
+
+pytestmark = pytest.mark.usefixtures("first_champion")
 
 COUNT, MINUTES, DAYS, WEEKLY, MONTHLY = FEATURES
 PLANNED = {"champion": "1", "features": [*FEATURES, PREDICTION, LABEL], "alpha": 1e-5}
@@ -45,18 +44,6 @@ PLANNED = {"champion": "1", "features": [*FEATURES, PREDICTION, LABEL], "alpha":
 @pytest.fixture(scope="module")
 def churn(contract: Contract) -> Model:
     return by_default(contract.model("churn"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tables(server: None) -> Iterator[None]:
-    with empty_tables():
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _empty(_tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    start_over()
-    become_champion(monkeypatch, "1")
 
 
 def calm(feature: str = COUNT, **changes: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +30,6 @@ from tests.steps.drifting import (
     become_champion,
     by_default,
     changed,
-    empty_tables,
     everything,
     healthy,
     hours_before,
@@ -44,7 +42,6 @@ from tests.steps.drifting import (
     reports,
     serve,
     serve_again,
-    start_over,
     train,
     users,
     watch,
@@ -53,6 +50,8 @@ from tests.steps.drifting import (
 )
 from tests.steps.small import execute, rows
 
+pytestmark = pytest.mark.usefixtures("first_champion")
+
 COUNT, MINUTES, DAYS, WEEKLY, MONTHLY = FEATURES
 RECENT = "(days_since_last_session < 12)"
 
@@ -60,18 +59,6 @@ RECENT = "(days_since_last_session < 12)"
 @pytest.fixture(scope="module")
 def churn(contract: Contract) -> Model:
     return by_default(contract.model("churn"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tables(server: None) -> Iterator[None]:
-    with empty_tables():
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _empty(_tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    start_over()
-    become_champion(monkeypatch, "1")
 
 
 def diagnosed(model: Model, feature: str, **columns: Any) -> dict[str, str]:
