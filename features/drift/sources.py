@@ -19,9 +19,9 @@ from features.drift.sketch import LARGEST, Kind
 PREDICTION = "(prediction)"
 LABEL = "(label)"
 
-BINARY_TYPES = ("boolean", "bool")
-TIME_TYPES = ("date", "timestamp", "timestamptz")
-NUMBER_TYPES = ("smallint", "integer", "int", "bigint", "numeric", "decimal", "real", "double precision", "float")
+BINARY_TYPES = ("bool",)
+TIME_TYPES = ("date", "timestamp", "interval")
+NUMBER_TYPES = ("smallint", "int", "bigint", "numeric", "decimal", "real", "double precision", "float")
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,11 @@ def _definition(version: str, model: Model) -> str:
     return f"{version}+{hashlib.sha256(conditions.encode()).hexdigest()[:8]}"
 
 
+def _is_number(declared: str) -> bool:
+    # An interval begins like an int.
+    return declared.startswith(NUMBER_TYPES) and not declared.startswith(TIME_TYPES)
+
+
 def column_of(feature: Feature, value: sql.Composable | None = None) -> Column:
     """How a feature's values are read, by its data type.
 
@@ -98,12 +103,11 @@ def column_of(feature: Feature, value: sql.Composable | None = None) -> Column:
     declared = feature.data_type.lower()
     if declared.startswith(BINARY_TYPES):
         return Column(feature.name, sql.SQL("{}::text").format(value), Kind.BOOLEAN, feature.valid)
-    if feature.drift.treat_as == "categorical" or not declared.startswith((*NUMBER_TYPES, *TIME_TYPES)):
+    is_time, is_number = declared.startswith(TIME_TYPES), _is_number(declared)
+    if feature.drift.treat_as == "categorical" or not (is_time or is_number):
         return Column(feature.name, sql.SQL("{}::text").format(value), Kind.CATEGORICAL, feature.valid)
-    if declared.startswith(TIME_TYPES):
-        number = sql.SQL("extract(epoch from {})::double precision").format(value)
-        return Column(feature.name, number, Kind.NUMERIC, feature.valid)
-    return Column(feature.name, sql.SQL("{}::double precision").format(value), Kind.NUMERIC, feature.valid)
+    number = "extract(epoch from {})::double precision" if is_time else "{}::double precision"
+    return Column(feature.name, sql.SQL(number).format(value), Kind.NUMERIC, feature.valid)
 
 
 def snapshot_source(model: Model, version: str) -> Source:
@@ -163,7 +167,7 @@ def _logged(feature: Feature) -> sql.Composed:
     """A feature out of a request's JSON. What should be a number and is none becomes NaN, which breaks the contract; it
     must not break the reading of the others."""
     value = sql.SQL("log.features -> {}").format(sql.Literal(feature.name))
-    if not feature.data_type.lower().startswith(NUMBER_TYPES):
+    if not _is_number(feature.data_type.lower()):
         return sql.SQL("(log.features ->> {})::{}").format(sql.Literal(feature.name), sql.SQL(feature.data_type))
     return sql.SQL(
         "case coalesce(jsonb_typeof({value}), 'null') when 'null' then null when 'number' then"
