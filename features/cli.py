@@ -38,7 +38,8 @@ class _Commands(click.Group):
 @click.version_option(package_name="skewless")
 def main() -> None:
     """Features defined once in dbt, materialised, watched and retrained by Airflow."""
-    os.environ.update(environment.postgres())
+    # The registry, too: without its address MLflow starts an empty one of its own in the working directory.
+    os.environ.update({**environment.postgres(), **environment.tools()})
     # SIGINT too: a shell that starts us in the background has it ignored, and then Ctrl-C's signal would not arrive.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)

@@ -348,3 +348,11 @@ def test_an_audit_without_a_champion_is_one_line_and_exit_code_1(broken: Any, mo
     result = run("audit-drift", "--feature", MINUTES, "--as-of", "2013-07-02T12:00:00")
     assert result.exit_code == 1
     assert one_red_line(result) == "churn has no champion yet, so there is nothing to compare with."
+
+
+def test_every_command_finds_the_registry_beside_the_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise MLflow would make an empty one in the working directory, and no model would have a champion."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "unset below, and restored in the end")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert run("warehouse-url").exit_code == 0
+    assert os.environ["MLFLOW_TRACKING_URI"] == f"postgresql+psycopg2:///{settings.MLFLOW_DATABASE}"
