@@ -1,9 +1,18 @@
 """One retraining Dag for each model that dbt declares."""
 
-from airflow.sdk import PartitionedAssetTimetable, dag, task
+from airflow.sdk import Param, PartitionedAssetTimetable, dag, task
 
 from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, retraining_wanted, watched
+from features.orchestration import (
+    CONTRACT,
+    DEFAULT_ARGS,
+    Tag,
+    as_of_of,
+    dags_in_flight,
+    emit,
+    retraining_wanted,
+    watched,
+)
 
 DOCS = """
 ### {name}_retraining
@@ -11,11 +20,16 @@ DOCS = """
 Evaluates the retraining policy of **{name}** and keeps the decision, whatever it is, with every trigger and its
 evidence.
 
-* **Reads** `monitoring.drift_reports`, matured labels, the registry. **Writes** one row per partition to
-  `monitoring.retraining_decisions`.
-* **Starts** when a partition's drift reports are written; the partition key is as_of.
-* **Leads to** a `{name}_training` run when the decision is to retrain. Otherwise `start_training` is skipped, and the
+* **Reads** `monitoring.drift_reports`, open incidents, matured labels, earlier decisions, the decay backtest, the
+  registry. **Writes** one row per partition to `monitoring.retraining_decisions`.
+* **Starts** when a partition's drift reports are written; the partition key is as_of. **By hand** with a partition key
+  and the field `because`: that asks for a retraining whatever the triggers say; only an open data incident, a missing
+  feature or a training under way still forbid it.
+* **Leads to** a `{next}` run when the decision is to retrain. Otherwise `start_training` is skipped, and the
   decision's `reason` says why not.
+
+`outcome` is `retrain`, `blocked` (something fired, and a guard forbids it), `hold` (everything was judged, nothing
+fired) or `unknown` (nothing fired, but something could not be judged: look at what is missing).
 
 Settings: `retraining` in the exposure's `config.meta` (dbt_project/models/exposures.yml).
 
@@ -33,15 +47,26 @@ def retraining_dag(model: Model) -> None:
         is_paused_upon_creation=False,
         max_active_runs=1,
         default_args=DEFAULT_ARGS,
-        doc_md=DOCS.format(name=model.name),
+        doc_md=DOCS.format(name=model.name, next=dags_in_flight(model)[-1]),
         tags=[Tag.RETRAINING],
+        params={
+            "because": Param(
+                None,
+                type=["null", "string"],
+                title="Retrain, because",
+                description_md="Leave empty to let the policy decide by itself. The reason is kept with the decision.",
+            )
+        },
     )
     def retraining() -> None:
         @task
-        def decide(*, dag_run) -> dict:
+        def decide(*, dag_run, params, ti) -> dict:
             from features.steps import decide as step
 
-            return step.decide(model, as_of_of(dag_run), dag_run.run_id)
+            under_way = [ti.get_dr_count(dag, states=["queued", "running"]) for dag in dags_in_flight(model)]
+            return step.decide(
+                model, as_of_of(dag_run), dag_run.run_id, requested=params["because"], in_flight=sum(under_way)
+            )
 
         @task.short_circuit
         def is_wanted(decision) -> bool:

@@ -16,7 +16,8 @@ The champion of **{name}** scores its population (`{population}`) in the snapsho
 * While there is no champion it scores nothing, says so, and lets the chain go on: the policy will ask for one.
 
 #### When this is red
-* "was trained on another definition": the features changed. Trigger `{name}_training` with this partition key.
+* `somebody_was_scored`, "was trained on definition ...": the features changed, and nobody is scored by a model that
+  does not know them. `{name}_retraining` asks for a new champion by itself; the next partition is scored again.
 * the registry does not answer: check MLflow, then clear the task.
 
 Safe to clear and re-run: a score, once written, stays.
@@ -43,7 +44,14 @@ def scoring_dag(model: Model) -> None:
             emit(outlet_events, scored(model), as_of_of(dag_run), facts)
             return facts
 
-        score()
+        # Red when nobody was; the chain has gone on, since the policy is what asks for a champion that can.
+        @task
+        def somebody_was_scored(facts) -> None:
+            from features.steps import score as step
+
+            step.refuse_unscored(facts)
+
+        somebody_was_scored(score())
 
     scoring()
 

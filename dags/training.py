@@ -3,35 +3,44 @@
 from airflow.sdk import PartitionedAssetTimetable, dag, task
 
 from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, retraining_wanted, trained
+from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, trained, training_wanted
 
 DOCS = """
 ### {name}_training
 
-Trains **{name}** on the labels that had matured by as_of, each with the features that were live at its instant, and
-registers the result in MLflow as `challenger`. The gate compares it with the champion on the same holdout and makes it
-`champion` if it is good enough.
+Trains **{name}** on the labels that had matured by as_of, each with the features that were live at its instant, beside
+simple models that it has to beat, and registers the result in MLflow as `challenger`. The gate makes it `champion` when
+every check passes: against the champion on the same holdout (the lower bound of the paired difference), on each slice,
+against the simple models, and on the last snapshot, scored in the champion's shadow. Otherwise it stays challenger.
 
-* **Reads** `{training_set}`. **Writes** MLflow, `monitoring.model_evaluations`, `monitoring.model_baselines`.
-* **Starts** when the policy decides to retrain. By hand: trigger it with a partition key such as `2013-07-02T00:00:00`.
+* **Reads** `{training_set}`. **Writes** MLflow (parameters, metrics, plots, where it comes from),
+  `monitoring.model_evaluations` with every check, the new champion's drift baseline, `monitoring.champions`.
+* **Starts** when the policy decides to retrain{after_approval}. By hand: trigger it with a partition key such as
+  `2013-07-02T00:00:00`; that skips the policy and its guards.
+* A challenger that was not promoted is a green run: its `reason` says which check failed.
 
 Settings: `training` and `promotion` in the exposure's `config.meta` (dbt_project/models/exposures.yml).
 
 #### When this is red
-The data cannot make a model (too few rows, one class only), or MLflow does not answer. The champion stays.
-Safe to clear and re-run: training again registers another version of the same extract.
+The data cannot make a model (too few rows, one class only, a constant or empty feature: the log names it), or MLflow
+does not answer. The champion stays. Safe to clear and re-run: training again gives the same metrics and registers
+another version of the same extract. Is a promoted model wrong all the same? `{name}_rollback`.
 """
 
 
 def training_dag(model: Model) -> None:
     @dag(
         dag_id=f"{model.name}_training",
-        schedule=PartitionedAssetTimetable(assets=retraining_wanted(model)),
+        schedule=PartitionedAssetTimetable(assets=training_wanted(model)),
         catchup=False,
         is_paused_upon_creation=False,
         max_active_runs=1,
         default_args=DEFAULT_ARGS,
-        doc_md=DOCS.format(name=model.name, training_set=".".join(model.training_set)),
+        doc_md=DOCS.format(
+            name=model.name,
+            training_set=".".join(model.training_set),
+            after_approval=" and somebody approves" if model.retraining.approval else "",
+        ),
         tags=[Tag.TRAINING],
     )
     def training() -> None:
@@ -43,7 +52,7 @@ def training_dag(model: Model) -> None:
 
         @task(outlets=[trained(model)])
         def promote(version: str, *, dag_run, outlet_events) -> dict:
-            from features.steps import train as step
+            from features.steps import promote as step
 
             facts = step.promote(model, version, as_of_of(dag_run))
             emit(outlet_events, trained(model), as_of_of(dag_run), facts)

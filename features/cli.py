@@ -3,6 +3,9 @@
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -12,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from features import settings, warehouse
-from features.contract import read_contract
+from features.contract import Model, read_contract
 from features.errors import SkewlessError
 from features.local import environment, postgres
 
@@ -113,12 +116,8 @@ def load_sample() -> None:
 def _load(path: Path, assume_utc: bool) -> None:
     from features.ingest.loading import load_file
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(f"Loading {path.name}", total=1.0)
-        result = load_file(
-            path, assume_utc=assume_utc, on_progress=lambda share: progress.update(task, completed=share)
-        )
+    with _progress(f"Loading {path.name}") as update:
+        result = load_file(path, assume_utc=assume_utc, on_progress=lambda share: update(share, 1))
     if result.was_already_loaded:
         console.print(f"{path.name} was loaded before; nothing changed.")
         return
@@ -144,6 +143,24 @@ def rollback(as_of: str, view: str | None, because: str | None) -> None:
     click.echo("This holds until the next publication: pause materialize_features while you mend what was wrong.")
 
 
+MODEL = click.option("--model", "model_name", default="churn", show_default=True, help="A model that dbt declares.")
+
+
+@main.command()
+@MODEL
+@click.option("--to", "version", help="The version to return to; by default the champion before this one.")
+@click.option("--because", help="Why; kept in monitoring.champions.")
+def rollback_model(model_name: str, version: str | None, because: str | None) -> None:
+    """Make an earlier version of a model the champion again.
+
+    The next partition is scored by it, and compared with the data that it was trained on.
+    """
+    from features.steps.roll_back_model import roll_back_model
+
+    facts = roll_back_model(read_contract(settings.MANIFEST).model(model_name), version, because)
+    click.echo(f"{model_name} v{facts['version']} is champion again, in place of v{facts['replaced']}.")
+
+
 @main.command()
 @click.argument("extract_id")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A CSV file; by default EXTRACT_ID.csv.")
@@ -158,9 +175,6 @@ def reproduce(extract_id: str, output: Path | None) -> None:
     with console.status(f"Rebuilding {extract_id}"):
         rows = reproduce_csv(extract_id, path)
     click.echo(f"{path}: {rows:,} rows, and their checksum is that of {extract_id}.")
-
-
-MODEL = click.option("--model", "model_name", default="churn", show_default=True, help="A model that dbt declares.")
 
 
 @main.command()
@@ -228,6 +242,77 @@ def audit_drift(model_name: str, feature: str, as_of: str) -> None:
         f"{feature}: {found.statistic:.6f} exactly (p {found.p_value:.3g}, {found.served:,} rows against "
         f"{found.trained:,}); by cells {found.at_least:.6f} to {found.at_most:.6f}."
     )
+
+
+def _instant(text: str | None, model: Model) -> datetime:
+    """An option's instant; by default when the newest label matured."""
+    from features.partition import parse_as_of
+    from features.steps.backtest import last_matured
+
+    return parse_as_of(text) if text else last_matured(model)
+
+
+@main.command()
+@MODEL
+@click.option("--as-of", help="Labels that matured later are left out; by default none is.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the plot to this SVG file.")
+def backtest_decay(model_name: str, as_of: str | None, output: Path | None) -> None:
+    """Measure how fast a model ages, and how old it may become.
+
+    Trains at every label time and compares with fresh models; kept in monitoring.decay_backtests, which
+    `max_model_age: auto` reads.
+    """
+    from features.local.summary import decay
+    from features.steps import backtest as step
+
+    model = read_contract(settings.MANIFEST).model(model_name)
+    instant = _instant(as_of, model)
+    with _progress("Training at each label time") as update:
+        facts = step.backtest_decay(model, instant, update)
+    with warehouse.connect() as connection:
+        console.print(decay(connection, model, instant))
+    click.echo(f"{model_name} may become {facts['max_age_days']} days old. {facts['reason']}")
+    if output:
+        _write_text(output, step.decay_plot(model, instant))
+
+
+@main.command()
+@MODEL
+@click.option("--as-of", help="Labels that matured later are left out; by default none is.")
+@click.option("--every", type=click.IntRange(min=1), default=30, show_default=True, help="Days, of the periodic one.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the plot to this SVG file.")
+def backtest_policy(model_name: str, as_of: str | None, every: int, output: Path | None) -> None:
+    """Replay the retraining policy over the labels there are, beside never, always and periodic.
+
+    Edit `retraining` in the exposure, run `make manifest`, replay; nothing is written to the warehouse.
+    """
+    from features.local.summary import policies
+    from features.retraining import plots
+    from features.steps import backtest as step
+
+    model = read_contract(settings.MANIFEST).model(model_name)
+    with _progress("Training at each label time") as update:
+        replayed = step.backtest_policy(model, _instant(as_of, model), period_days=every, on_progress=update)
+    console.print(policies(replayed))
+    if output:
+        _write_text(output, plots.svg(plots.policy_plot(replayed)))
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[float, float], None]]:
+    """A bar that a function of (done, total) moves."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=1.0)
+        yield lambda done, total: progress.update(task, completed=done / total)
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise SkewlessError(f"{path} cannot be written ({error.strerror}). Name another file.") from error
+    click.echo(f"The plot is in {path}.")
 
 
 @main.command()

@@ -146,29 +146,124 @@ class FeatureView(Strict):
         return tuple(feature.name for feature in self.features)
 
 
-class TrainingSettings(Strict):
-    """How a model is fitted: any scikit-learn estimator by its import path."""
+class SearchSettings(Strict):
+    """Which hyper-parameters are tried before a model is fitted.
 
-    estimator: str
+    Attributes:
+        parameters: the values to choose from, by parameter.
+        candidates: how many combinations are tried at most, the declared parameters being the first. A budget in
+            seconds would give another model on another machine.
+        folds: how many spans of time each is judged on.
+    """
+
+    parameters: Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)]
+    candidates: int = Field(default=12, ge=2)
+    folds: int = Field(default=3, ge=1)
+
+
+class TrainingSettings(Strict):
+    """How a model is fitted: any scikit-learn classifier with probabilities, by its import path.
+
+    Attributes:
+        holdout_label_times: how many of the newest label times judge it.
+        calibration: whether its probabilities are adjusted on label times that it was not fitted on, and how.
+        calibration_label_times: how many of those before the holdout.
+        recency_feature: of what the simplest model that is fitted beside it is made.
+        seed: of everything that is random.
+    """
+
+    estimator: str = "sklearn.ensemble.HistGradientBoostingClassifier"
     parameters: dict[str, Any] = {}
     holdout_label_times: int = Field(default=4, ge=1)
+    search: SearchSettings | None = None
+    calibration: Literal["none", "sigmoid", "isotonic"] = "none"
+    calibration_label_times: int = Field(default=2, ge=1)
+    recency_feature: str | None = None
+    seed: int = Field(default=0, ge=0)
+
+
+class CostSettings(Strict):
+    """What retraining and not retraining cost, in one currency of your choice.
+
+    Attributes:
+        training: of one, with everything it entails.
+        loss_per_day: of a day at which the log loss is 1 higher than that of a fresh model.
+    """
+
+    training: float = Field(gt=0)
+    loss_per_day: float = Field(gt=0)
+
+
+class ApprovalSettings(Strict):
+    """A person says yes before training starts.
+
+    Attributes:
+        timeout_hours: after which no answer is a no.
+        approvers: ids of Airflow users; by default everybody who may answer.
+    """
+
+    timeout_hours: int = Field(default=24, ge=1)
+    approvers: tuple[str, ...] = ()
 
 
 class RetrainingSettings(Strict):
-    """When a model is retrained."""
+    """When a model is retrained.
 
-    max_model_age_days: int = Field(default=30, ge=1)
+    Attributes:
+        max_model_age: in days, or `auto`: as old as the decay backtest says.
+        min_new_labels: matured since the champion was trained.
+        performance_drop: relative to the champion's holdout; the whole confidence interval has to be below.
+        confidence: of that interval.
+        drift_severity: from which severity on drift calls for a retraining.
+        min_recent_labels: fewer say nothing about performance.
+        min_labels_after_shift: fewer cannot teach what drift alone calls for.
+        labels_stale_after_days: without a newly matured label, what is known of labels is out of date.
+        drift_stale_after_hours: likewise for drift reports.
+        cooldown_hours: between two retrainings on the same definition of the features.
+        max_retrainings_in_30_days: the budget.
+        staleness_tolerance: what a model may lose by age, as a share of a fresh model's log loss, where costs are not
+            given; `auto` and the decay backtest use it.
+        costs: what the cadence minimises, if given.
+        approval: whether a person is asked.
+    """
+
+    max_model_age: Annotated[int, Field(ge=1)] | Literal["auto"] = 30
     min_new_labels: int = Field(default=5000, ge=1)
     performance_drop: float = Field(default=0.05, gt=0, lt=1)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
     drift_severity: Annotated[Severity, BeforeValidator(_severity)] = Severity.CRITICAL
+    min_recent_labels: int = Field(default=500, ge=2)
+    min_labels_after_shift: int = Field(default=500, ge=1)
+    labels_stale_after_days: int = Field(default=14, ge=1)
+    drift_stale_after_hours: int = Field(default=24, ge=0)
+    cooldown_hours: int = Field(default=24, ge=0)
+    max_retrainings_in_30_days: int = Field(default=8, ge=1)
+    staleness_tolerance: float = Field(default=0.02, gt=0)
+    costs: CostSettings | None = None
+    approval: ApprovalSettings | None = None
 
 
 class PromotionSettings(Strict):
-    """When a freshly trained challenger becomes champion."""
+    """When a freshly trained challenger becomes champion.
+
+    Attributes:
+        minimum: of the metric, on the holdout.
+        tolerance: the lower confidence bound of challenger minus champion has to exceed its negative.
+        slice_tolerance: likewise on each segment; wider, since segments are smaller.
+        slice_minimum: of the metric on each segment.
+        confidence: of the intervals.
+        max_score_shift: between the mean scores of the last snapshot.
+        min_rank_agreement: Spearman's correlation of the two models' scores of the last snapshot.
+    """
 
     metric: Literal["roc_auc", "average_precision", "accuracy"] = "roc_auc"  # of what is measured, those to maximise
     minimum: float = 0.5
     tolerance: float = Field(default=0.0, ge=0)
+    slice_tolerance: float = Field(default=0.05, ge=0)
+    slice_minimum: float = 0.5
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    max_score_shift: float = Field(default=0.1, gt=0, le=1)
+    min_rank_agreement: float = Field(default=0.5, ge=-1, le=1)
 
 
 class EmailSettings(Strict):
@@ -263,7 +358,7 @@ class ExposureMeta(Strict):
     training_set: str
     label: str
     population: str = "true"
-    training: TrainingSettings
+    training: TrainingSettings = TrainingSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     promotion: PromotionSettings = PromotionSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
@@ -468,6 +563,9 @@ def _model(exposure: dict[str, Any], views: dict[str, FeatureView], nodes: dict[
             f"{kept}: the row that served a label would be thinned out before the label trains. Set "
             f"config.meta.retention.every_hour_for_days of {meta.feature_view} to {matures_after + 1} or more."
         )
+    recency = meta.training.recency_feature
+    if recency is not None and recency not in views[meta.feature_view].feature_names:
+        raise SkewlessError(f"{where}: config.meta.training.recency_feature: {recency!r} is no feature of the view.")
     return Model(
         name=exposure["name"],
         description=exposure["description"],

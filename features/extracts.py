@@ -46,11 +46,13 @@ class TrainingExtract:
     Attributes:
         rows: the entity, label_at, as_of, the label and the features, in an order that depends on nothing else.
         extract_id: names the content: definition, spine, knowledge watermark and a checksum of the rows.
+        checksum: of the rows.
     """
 
     rows: "pd.DataFrame"
     extract_id: str
     feature_version: str
+    checksum: str
 
 
 def training_extract(model: Model, as_of: datetime) -> TrainingExtract:
@@ -76,7 +78,7 @@ def training_extract(model: Model, as_of: datetime) -> TrainingExtract:
         }
         extract_id = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         _keep(connection, extract_id, content, columns)
-        return TrainingExtract(_frame(connection, columns), extract_id, version)
+        return TrainingExtract(_frame(connection, columns), extract_id, version, content["row_checksum"])
 
 
 def reproduce(extract_id: str) -> TrainingExtract:
@@ -87,7 +89,7 @@ def reproduce(extract_id: str) -> TrainingExtract:
     """
     with warehouse.connect() as connection:
         kept, columns = _rebuild(connection, extract_id)
-        return TrainingExtract(_frame(connection, columns), extract_id, kept["feature_version"])
+        return TrainingExtract(_frame(connection, columns), extract_id, kept["feature_version"], kept["row_checksum"])
 
 
 def reproduce_csv(extract_id: str, path: Path) -> int:

@@ -3,6 +3,8 @@
 The Dags form a chain of asset partitions whose key is as_of:
 
     materialize_features -> <model>_scoring -> <model>_drift -> <model>_retraining -> <model>_training
+
+Where the exposure wants approvals, <model>_approval stands between the last two.
 """
 
 from collections.abc import Mapping
@@ -68,6 +70,21 @@ def watched(model: Model) -> Asset:
 def retraining_wanted(model: Model) -> Asset:
     """The policy decided to retrain; nothing is emitted when it decided to hold."""
     return Asset(name=f"{model.name}/retraining_wanted")
+
+
+def approved(model: Model) -> Asset:
+    """Somebody said yes to a retraining that needs it."""
+    return Asset(name=f"{model.name}/retraining_approved")
+
+
+def training_wanted(model: Model) -> Asset:
+    """What training waits for: the policy, or the person whom it asks."""
+    return approved(model) if model.retraining.approval else retraining_wanted(model)
+
+
+def dags_in_flight(model: Model) -> list[str]:
+    """The Dags in which a retraining that was decided on is not finished yet."""
+    return [f"{model.name}_training", *([f"{model.name}_approval"] if model.retraining.approval else [])]
 
 
 def trained(model: Model) -> Asset:

@@ -22,5 +22,8 @@ MANIFEST = Path(os.environ.get("SKEWLESS_MANIFEST", RUN_DIR / "dbt" / "target" /
 # When materialize_features starts by itself. Feature rows for training assume what this says: hourly, on the hour.
 MATERIALIZE_CRON = os.environ.get("SKEWLESS_MATERIALIZE_CRON", "0 * * * *")
 
+# When it is measured how fast models age.
+DECAY_CRON = os.environ.get("SKEWLESS_DECAY_CRON", "0 5 1 * *")
+
 # When the drift monitor tests itself.
 SELF_TEST_CRON = os.environ.get("SKEWLESS_SELF_TEST_CRON", "30 3 * * *")

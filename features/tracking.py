@@ -1,19 +1,28 @@
 """Experiments and the model registry: MLflow. The alias `champion` names the version in production."""
 
+import math
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from features import training
 from features.contract import Model
+from features.errors import SkewlessError
+from features.training.data import Split, inputs
+from features.training.estimator import scores
+from features.training.evaluation import Evaluation
+from features.training.fitting import Fitted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -28,6 +37,7 @@ class Version:
         trained_as_of: the instant whose knowledge it was trained on.
         feature_version: the definition of the features it was trained on.
         metrics: on its holdout.
+        run_id: of the run that trained it.
     """
 
     number: str
@@ -35,55 +45,126 @@ class Version:
     feature_version: str
     extract_id: str
     metrics: dict[str, float]
+    run_id: str
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What is written down about a training beside the model itself."""
+    """Where a training comes from; every field is a tag of the run and of the version.
+
+    Attributes:
+        extract_checksum: of the extract's rows.
+        first_label_at, last_label_at: the window of label times that it was fitted on.
+    """
 
     as_of: datetime
     extract_id: str
+    extract_checksum: str
     feature_version: str
-    train_rows: int
-    holdout_rows: int
+    dbt_invocation_id: str
+    git_commit: str
     first_label_at: datetime
     last_label_at: datetime
 
+    def tags(self) -> dict[str, str]:
+        """The fields as text."""
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else str(value) for name, value in vars(self).items()
+        }
 
-def register(model: Model, fitted: training.Fitted, split: training.Split, record: TrainingRecord) -> Version:
-    """Logs the training as a run and registers the estimator as the model's challenger."""
+
+def register(
+    model: Model,
+    fitted: Fitted,
+    evaluation: Evaluation,
+    split: Split,
+    record: TrainingRecord,
+    plots: Mapping[str, "Figure"],
+) -> Version:
+    """Logs the training as a run and registers the estimator as the model's challenger.
+
+    Args:
+        plots: figures by file name.
+    """
     _use_experiment(model.name)
-    example = training.inputs(split.holdout.head(5), list(model.feature_names))
-    with mlflow.start_run(run_name=f"{model.name} as of {record.as_of:%Y-%m-%d %H:%M}"):
-        mlflow.log_params({"estimator": model.training.estimator, **model.training.parameters})
-        mlflow.log_params({"train_rows": record.train_rows, "holdout_rows": record.holdout_rows})
-        mlflow.log_metrics(fitted.metrics)
-        tags = _tags(record)
-        mlflow.set_tags(tags)
-        logged = mlflow.sklearn.log_model(
-            fitted.estimator,
-            name="model",
-            signature=infer_signature(example, training.scores(fitted.estimator, example, list(model.feature_names))),
-            input_example=example,
-            # Named, because inferring them starts a Python process that imports everything once more.
-            pip_requirements=[f"{name}=={version(name)}" for name in ("scikit-learn", "pandas", "numpy")],
-            registered_model_name=model.name,
-            pyfunc_predict_fn="predict_proba",
-            # What a checkout trains, it loads itself; the registry is as trusted as the warehouse.
-            serialization_format="cloudpickle",
-        )
-        number = str(logged.registered_model_version)
+    metrics = _metrics(fitted, evaluation)
+    with mlflow.start_run(run_name=f"{model.name} as of {record.as_of:%Y-%m-%d %H:%M}") as run:
+        mlflow.set_tags(record.tags())
+        mlflow.log_params(_parameters(model, fitted, split))
+        mlflow.log_metrics(metrics)
+        mlflow.log_dict(asdict(evaluation), "evaluation.json")
+        if fitted.tried:
+            mlflow.log_dict([asdict(candidate) for candidate in fitted.tried], "search.json")
+        for name, figure in plots.items():
+            mlflow.log_figure(figure, f"plots/{name}")
+        for name, simple in fitted.simple.items():
+            _log_estimator(simple, name, None)
+        number = _log_estimator(fitted.estimator, "model", model, inputs(split.holdout.head(5), model.feature_names))
         client = MlflowClient()
-        for key, value in tags.items():
+        for key, value in record.tags().items():
             client.set_model_version_tag(model.name, number, key, value)
         client.set_registered_model_alias(model.name, CHALLENGER, number)
-    return Version(number, record.as_of, record.feature_version, record.extract_id, fitted.metrics)
+    return Version(number, record.as_of, record.feature_version, record.extract_id, metrics, run.info.run_id)
+
+
+def _log_estimator(estimator: Any, name: str, registered: Model | None, example: Any = None) -> str:
+    """Logs an estimator with the run; a registered one gets signature, example and a version, which is returned."""
+    features = list(example.columns) if example is not None else []
+    logged = mlflow.sklearn.log_model(
+        estimator,
+        name=name,
+        signature=infer_signature(example, scores(estimator, example, features)) if registered else None,
+        input_example=example,
+        # Named, because inferring them starts a Python process that imports everything once more.
+        pip_requirements=[f"{package}=={version(package)}" for package in ("scikit-learn", "pandas", "numpy")],
+        registered_model_name=registered.name if registered else None,
+        pyfunc_predict_fn="predict_proba",
+        # What a checkout trains, it loads itself; the registry is as trusted as the warehouse.
+        serialization_format="cloudpickle",
+    )
+    return str(logged.registered_model_version)
+
+
+def _parameters(model: Model, fitted: Fitted, split: Split) -> dict[str, Any]:
+    settings = model.training
+    return {
+        "estimator": settings.estimator,
+        **fitted.parameters,
+        "calibration": settings.calibration,
+        "seed": settings.seed,
+        "candidates_tried": len(fitted.tried),
+        "train_rows": len(split.train),
+        "holdout_rows": len(split.holdout),
+    }
+
+
+def _metrics(fitted: Fitted, evaluation: Evaluation) -> dict[str, float]:
+    """Every number of the evaluation that is one; intervals as `_low` and `_high`, parts as folders."""
+    found = {"calibration_error": evaluation.calibration_error}
+    for name, interval in evaluation.metrics.items():
+        found |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    for part in evaluation.slices:
+        found[f"slice/{part.name}/{evaluation.metric}"] = part.metric.estimate
+    for name, interval in evaluation.simple.items():
+        found[f"simple/{name}/{evaluation.metric}"] = interval.estimate
+    for importance in evaluation.importance:
+        found[f"importance/{importance.feature}"] = importance.drop
+    if fitted.tried:
+        found["search/log_loss"] = fitted.tried[0].log_loss
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def attach(version: Version, document: Mapping[str, Any], name: str) -> None:
+    """Adds a JSON file to the run that trained a version."""
+    MlflowClient().log_dict(version.run_id, dict(document), name)
 
 
 def promote(model: Model, number: str) -> None:
-    """Makes a version the champion."""
+    """Makes a version the champion; it is a challenger no longer."""
     client = MlflowClient()
     client.set_registered_model_alias(model.name, CHAMPION, number)
+    if client.get_registered_model(model.name).aliases.get(CHALLENGER) == number:
+        client.delete_registered_model_alias(model.name, CHALLENGER)
 
 
 def champion(model: Model) -> Version | None:
@@ -95,14 +176,38 @@ def champion(model: Model) -> Version | None:
         if error.error_code in NOT_FOUND:
             return None
         raise
-    run = client.get_run(found.run_id)
+    return _version(client, found)
+
+
+def registered(model: Model, number: str) -> Version:
+    """A version by its number.
+
+    Raises:
+        SkewlessError: when there is no such version.
+    """
+    client = MlflowClient()
+    try:
+        return _version(client, client.get_model_version(model.name, number))
+    except MlflowException as error:
+        if error.error_code in NOT_FOUND:
+            raise SkewlessError(f"MLflow knows no version {number} of {model.name}.") from error
+        raise
+
+
+def _version(client: MlflowClient, found: Any) -> Version:
     return Version(
         number=str(found.version),
         trained_as_of=datetime.fromisoformat(found.tags["as_of"]),
         feature_version=found.tags["feature_version"],
         extract_id=found.tags["extract_id"],
-        metrics=dict(run.data.metrics),
+        metrics=dict(client.get_run(found.run_id).data.metrics),
+        run_id=str(found.run_id),
     )
+
+
+def load_simple(version: Version, names: Iterable[str]) -> dict[str, Any]:
+    """The simple models that were fitted beside a version."""
+    return {name: mlflow.sklearn.load_model(f"runs:/{version.run_id}/{name}") for name in names}
 
 
 def load(model: Model, number: str) -> Any:
@@ -122,13 +227,3 @@ def _use_experiment(name: str) -> None:
         direct = not os.environ["MLFLOW_TRACKING_URI"].startswith("http")
         mlflow.create_experiment(name, artifact_location=Path(location).as_uri() if direct and location else None)
     mlflow.set_experiment(name)
-
-
-def _tags(record: TrainingRecord) -> dict[str, str]:
-    return {
-        "as_of": record.as_of.isoformat(),
-        "extract_id": record.extract_id,
-        "feature_version": record.feature_version,
-        "first_label_at": record.first_label_at.isoformat(),
-        "last_label_at": record.last_label_at.isoformat(),
-    }

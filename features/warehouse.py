@@ -1,5 +1,7 @@
 """Connections to the warehouse. Settings are libpq's: PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE."""
 
+import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -82,3 +84,31 @@ def frame(connection: Connection, query: Query, parameters: Mapping[str, Any] | 
     cursor = connection.execute(query, parameters)
     names = [column.name for column in cursor.description or []]
     return pd.DataFrame([list(row.values()) for row in cursor], columns=names)
+
+
+def insert(connection: Connection, table: str, row: Mapping[str, Any], on_conflict: str = "") -> None:
+    """Inserts a row, given by column.
+
+    Args:
+        table: with its schema.
+        on_conflict: an `on conflict` clause.
+    """
+    names = ", ".join(row)
+    values = ", ".join(f"%({name})s" for name in row)
+    connection.execute(f"insert into {table} ({names}) values ({values}) {on_conflict}", row)
+
+
+def json_text(document: Any) -> str:
+    """A value as PostgreSQL's jsonb takes it, which knows no NaN and no infinity: they become null."""
+    return json.dumps(_without_nan(document), default=str)
+
+
+def _without_nan(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {name: _without_nan(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_without_nan(each) for each in value]
+    return value

@@ -93,8 +93,9 @@
 {#- Keeps when this as_of was first computed, and how far the events had been loaded: later ones that claim to have been
     known then are backdated. -#}
 {% macro record_build(events) %}
-    insert into features.builds (feature_view, feature_version, as_of, events_loaded_through)
-    select '{{ this.identifier }}', '{{ feature_version(this.identifier) }}', run.as_of, loaded.through
+    insert into features.builds (feature_view, feature_version, as_of, events_loaded_through, dbt_invocation_id)
+    select '{{ this.identifier }}', '{{ feature_version(this.identifier) }}', run.as_of, loaded.through,
+        '{{ invocation_id }}'
     from (select {{ as_of() }} as as_of) as run
     cross join (select max(loaded_at) as through from {{ events }}) as loaded
     where run.as_of is not null

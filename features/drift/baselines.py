@@ -171,6 +171,24 @@ BASELINES = (
 )
 
 
+def document(connection: warehouse.Connection, model: Model, number: str) -> dict[str, Any]:
+    """A version's training baselines as they are stored, for whoever reads the model without the warehouse."""
+    rows = connection.execute(
+        "select feature, source, segment, starts_at, ends_at, edges, categories, entities, counts, sums, squares,"
+        " missing, not_finite, invalid from monitoring.feature_baselines as baselines"
+        " inner join monitoring.sketch_grids as grids using (model_name, feature, grid_id)"
+        " inner join monitoring.baseline_slots as slots using (baseline_id)"
+        " where model_name = %s and version = %s and baselines.kind = 'training' and slot = %s"
+        " order by feature, source, segment",
+        [model.name, number, WHOLE_SLOT],
+    )
+    written = [
+        {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+        for row in rows
+    ]
+    return {"model": model.name, "version": number, "baselines": written}
+
+
 def baseline_by_id(connection: warehouse.Connection, baseline_id: int) -> tuple[BaselineKey, StoredBaseline]:
     """A baseline that a report names."""
     head = connection.execute(BASELINES + " where baseline_id = %s", [baseline_id]).fetchone()

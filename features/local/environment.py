@@ -58,6 +58,8 @@ def tools() -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluations of LLMs
         "SKEWLESS_ARTIFACTS": str(ARTIFACTS),
+        # Threads that wait give their core to whatever else runs here, instead of spinning on it.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "MPLCONFIGDIR": str(CACHES / "matplotlib"),
         "HYPOTHESIS_STORAGE_DIRECTORY": str(CACHES / "hypothesis"),
         "PYTHONPYCACHEPREFIX": os.environ.get("PYTHONPYCACHEPREFIX", str(CACHES / "python")),

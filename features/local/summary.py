@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from features.contract import Model
 from features.drift.decision import SEVERITIES
+from features.retraining.backtest import Backtest
 from features.steps.replay import Verdict
 from features.warehouse import Connection
 
@@ -79,7 +81,7 @@ order by incident_id
 """
 
 DECISIONS = """
-select as_of, case when should_retrain then 'retrain' else 'hold' end as decision, coalesce(trigger, '-') as trigger,
+select as_of, outcome, coalesce(trigger, '-') as trigger,
     priority, reason
 from monitoring.retraining_decisions
 where model_name = %(model)s
@@ -132,6 +134,34 @@ def replayed(verdicts: Sequence[Verdict]) -> list[Table]:
 
 
 MOST_SHOWN = 50
+
+
+def policies(replayed: Backtest) -> Table:
+    """What each policy would have done, and cost."""
+    in_money = replayed.costs is not None
+    rows = [
+        {
+            "policy": one.policy,
+            "retrainings": len(one.retrainings),
+            "log loss": one.log_loss,
+            "beyond fresh models": one.excess,
+            **({"cost": one.cost} if in_money else {}),
+            "regret": one.regret,
+            "because of": ", ".join(f"{n} {why}" for why, n in Counter(r.trigger for r in one.retrainings).items()),
+        }
+        for one in replayed.policies
+    ]
+    return _table(f"From {replayed.started_at:%Y-%m-%d} to {replayed.ended_at:%Y-%m-%d}", rows)
+
+
+def decay(connection: Connection, model: Model, as_of: datetime) -> Table:
+    """The curve that a decay backtest measured."""
+    rows = connection.execute(
+        "select age_days, excess_loss, excess_low, excess_high, spread_low, spread_high, pairs, label_rows"
+        " from monitoring.decay_curves where model_name = %s and as_of = %s order by age_days",
+        [model.name, as_of],
+    ).fetchall()
+    return _table(f"Log loss of {model.name} beside a fresh model, by age", rows)
 
 
 def show(connection: Connection, model: str, console: Console) -> None:

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from features import training, warehouse
+from features import warehouse
 from features.contract import Model
 from features.drift import baselines, store
 from features.drift.baselines import WHOLE_SLOT, BaselineKey
@@ -11,6 +11,8 @@ from features.drift.looks import label_column
 from features.drift.report import WHOLE
 from features.drift.sketch import Grid, Sketch
 from features.drift.sources import PREDICTION, column_of, training_source
+from features.training.data import Split
+from features.training.estimator import scores as scores_of
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +21,7 @@ def write_baselines(
     connection: warehouse.Connection,
     model: Model,
     number: str,
-    split: training.Split,
+    split: Split,
     feature_version: str,
     estimator: Any,
 ) -> None:
@@ -31,7 +33,7 @@ def write_baselines(
     for column in [*columns, label_column(model)]:
         if baselines.write_training_baseline(connection, model, number, source, column) is None:
             log.warning("%s has no value in any training row, so it has no baseline.", column.name)
-    scores = training.scores(estimator, split.holdout, list(model.feature_names))
+    scores = scores_of(estimator, split.holdout, list(model.feature_names))
     grid = Grid.of(scores)
     entities = len(split.holdout.groupby(list(model.entity)))
     baselines.write_baseline(

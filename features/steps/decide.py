@@ -1,37 +1,52 @@
 """Deciding: gathers what the policy judges by, and writes its decision, whatever it is."""
 
-import json
 import logging
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import sql
 
-from features import tracking, training, warehouse
+from features import ledger, tracking, warehouse
 from features.contract import Model, Severity
 from features.drift.decision import SEVERITIES, DriftStatus
 from features.drift.incidents import open_incidents
-from features.policy import Champion, DataIncident, DriftFinding, PolicyInputs, RetrainingDecision, RetrainingPolicy
+from features.errors import SkewlessError
+from features.retraining.decision import (
+    Cadence,
+    Champion,
+    DataIncident,
+    DriftFinding,
+    DriftFindings,
+    Performance,
+    PolicyInputs,
+    Retraining,
+    RetrainingDecision,
+)
+from features.retraining.policy import BUDGET_PERIOD, RetrainingPolicy
+from features.training.data import outcomes
+from features.training.estimator import scores
+from features.training.resampling import Entities, metric_interval
 
 log = logging.getLogger(__name__)
 
-MIN_RECENT_LABELS = 500
 
-
-def decide(model: Model, as_of: datetime, dag_run_id: str) -> dict[str, Any]:
+def decide(
+    model: Model, as_of: datetime, dag_run_id: str, *, requested: str | None = None, in_flight: int = 0
+) -> dict[str, Any]:
     """Evaluates the policy at as_of and keeps the decision; deciding again replaces the row.
 
+    Args:
+        requested: why a person asks for a retraining.
+        in_flight: trainings that are queued, running or waiting for approval.
+
     Returns:
-        should_retrain, trigger, priority and the reason as a sentence.
+        outcome, should_retrain, trigger, priority and the reason as a sentence.
     """
-    version = tracking.champion(model)
-    with warehouse.connect() as connection:
-        inputs = gather(connection, model, version, as_of)
-        decision = RetrainingPolicy(model.retraining).evaluate(inputs, as_of)
-        _write(connection, model, version, decision, dag_run_id)
-    log.info("%s at %s: %s. %s", model.name, as_of, "retrain" if decision.should_retrain else "hold", decision.reason)
+    decision = _evaluate(model, as_of, dag_run_id, requested, in_flight)
+    log.info("%s at %s: %s. %s", model.name, as_of, decision.outcome, decision.reason)
     return {
+        "outcome": decision.outcome,
         "should_retrain": decision.should_retrain,
         "trigger": decision.trigger,
         "priority": decision.priority.name.lower(),
@@ -39,24 +54,78 @@ def decide(model: Model, as_of: datetime, dag_run_id: str) -> dict[str, Any]:
     }
 
 
+def _evaluate(
+    model: Model, as_of: datetime, dag_run_id: str, requested: str | None, in_flight: int
+) -> RetrainingDecision:
+    version = tracking.champion(model)
+    with warehouse.connect() as connection:
+        inputs = gather(connection, model, version, as_of, requested=requested, in_flight=in_flight)
+        decision = RetrainingPolicy(model.retraining).evaluate(inputs, as_of)
+        _write(connection, model, version, inputs, decision, dag_run_id)
+    return decision
+
+
+def reason_of(model: Model, as_of: datetime) -> str:
+    """What a person who has to approve is told of the decision at as_of."""
+    with warehouse.connect() as connection:
+        row = connection.execute(
+            "select priority, trigger, reason from monitoring.retraining_decisions"
+            " where model_name = %s and as_of = %s",
+            [model.name, as_of],
+        ).fetchone()
+    if row is None:
+        raise SkewlessError(
+            f"Nothing was decided on {model.name} at {as_of:%Y-%m-%d %H:%M}Z: run {model.name}_retraining."
+        )
+    return f"{row['reason']}\n\nTrigger: {row['trigger']}; priority: {row['priority']}."
+
+
+def is_still_allowed(model: Model, as_of: datetime) -> bool:
+    """Whether no data incident and no missing feature forbids by now what was decided on at as_of."""
+    version = tracking.champion(model)
+    with warehouse.connect() as connection:
+        # The guards against too many retrainings have been asked; a yes of a person is a request.
+        inputs = gather(connection, model, version, as_of, requested="it was approved")
+    decision = RetrainingPolicy(model.retraining).evaluate(inputs, as_of)
+    log.info("%s at %s: %s. %s", model.name, as_of, decision.outcome, decision.reason)
+    return decision.should_retrain
+
+
 def gather(
-    connection: warehouse.Connection, model: Model, version: tracking.Version | None, as_of: datetime
+    connection: warehouse.Connection,
+    model: Model,
+    version: tracking.Version | None,
+    as_of: datetime,
+    *,
+    requested: str | None = None,
+    in_flight: int = 0,
 ) -> PolicyInputs:
     """What is known at as_of about the champion, its inputs and its labels."""
-    incidents = _data_incidents(connection, model, as_of)
-    if version is None:
-        return PolicyInputs(
-            champion=None, drift=None, new_labels=None, recent_metric=None, recent_labels=0, data_incidents=incidents
-        )
-    metric = model.promotion.metric
-    recent_metric, recent_labels = _recent_performance(connection, model, version, as_of)
+    common = PolicyInputs(
+        champion=None,
+        feature_version=ledger.current_version(connection, model.feature_view),
+        data_incidents=_data_incidents(connection, model, as_of),
+        retrainings=_retrainings(connection, model, as_of),
+        in_flight=in_flight,
+        requested=requested,
+        cadence=_cadence(connection, model, as_of),
+    )
+    return common if version is None else _of_champion(connection, model, version, common, as_of)
+
+
+def _of_champion(
+    connection: warehouse.Connection, model: Model, version: tracking.Version, common: PolicyInputs, as_of: datetime
+) -> PolicyInputs:
+    metric = version.metrics[model.promotion.metric]
     return PolicyInputs(
-        champion=Champion(version.number, version.trained_as_of, version.metrics[metric]),
-        drift=_drift(connection, model, version, as_of),
-        new_labels=_new_labels(connection, model, version, as_of),
-        recent_metric=recent_metric,
-        recent_labels=recent_labels,
-        data_incidents=incidents,
+        **vars(common)
+        | {
+            "champion": Champion(version.number, version.trained_as_of, metric, version.feature_version),
+            "drift": _drift(connection, model, version, as_of),
+            "performance": _performance(connection, model, version, as_of),
+            "labels_since_shift": _labels_since_shift(connection, model, as_of),
+            **_new_labels(connection, model, version, as_of),
+        }
     )
 
 
@@ -75,87 +144,124 @@ def _data_incidents(connection: warehouse.Connection, model: Model, as_of: datet
     ]
 
 
+def _retrainings(connection: warehouse.Connection, model: Model, as_of: datetime) -> list[Retraining]:
+    """Asked for before as_of, as far back as a cooldown or the budget looks."""
+    since = as_of - max(BUDGET_PERIOD, timedelta(hours=model.retraining.cooldown_hours))
+    rows = connection.execute(
+        "select as_of, feature_version from monitoring.retraining_decisions"
+        " where model_name = %s and should_retrain and as_of > %s and as_of < %s",
+        [model.name, since, as_of],
+    )
+    return [Retraining(row["as_of"], row["feature_version"] or "") for row in rows]
+
+
+def _cadence(connection: warehouse.Connection, model: Model, as_of: datetime) -> Cadence | None:
+    row = connection.execute(
+        "select max_age_days, as_of from monitoring.decay_backtests where model_name = %s and as_of <= %s"
+        " order by as_of desc limit 1",
+        [model.name, as_of],
+    ).fetchone()
+    return Cadence(row["max_age_days"], row["as_of"]) if row else None
+
+
 def _drift(
     connection: warehouse.Connection, model: Model, version: tracking.Version, as_of: datetime
-) -> list[DriftFinding]:
+) -> DriftFindings | None:
+    """The last reports at or before as_of; whether they are too old is the policy's to say."""
     rows = connection.execute(
-        "select feature, status from monitoring.feature_drift"
-        " where model_name = %s and model_version = %s and as_of = %s",
-        [model.name, version.number, as_of],
+        "select feature, status, as_of from monitoring.feature_drift where model_name = %(model)s"
+        " and model_version = %(version)s and as_of = (select max(as_of) from monitoring.drift_reports"
+        " where model_name = %(model)s and model_version = %(version)s and as_of <= %(as_of)s)",
+        {"model": model.name, "version": version.number, "as_of": as_of},
     ).fetchall()
     if not rows:
-        return []
+        return None
     reported = {row["feature"]: DriftStatus(row["status"]) for row in rows}
     # Nobody looked at a feature without a report; the policy must not take that for "did not drift".
-    return [
+    findings = [
         DriftFinding(name, reported[name], SEVERITIES.get(reported[name], Severity.NONE))
         if name in reported
         else DriftFinding(name, "not_reported", Severity.NONE)
         for name in model.feature_names
     ]
+    return DriftFindings(rows[0]["as_of"], findings)
 
 
-def _new_labels(connection: warehouse.Connection, model: Model, version: tracking.Version, as_of: datetime) -> int:
-    query = sql.SQL("select count(*) as n from {} where matured_at > %s and matured_at <= %s")
+def _labels_since_shift(connection: warehouse.Connection, model: Model, as_of: datetime) -> int | None:
+    """Matured labels of instants after the first of the incidents began that stand for a changed world."""
+    began = [
+        incident.opened_at
+        for incident in open_incidents(connection, model)
+        if not incident.blocks_retraining and incident.verdict != "benign" and incident.opened_at <= as_of
+    ]
+    if not began:
+        return None
+    query = sql.SQL("select count(*) as n from {} where label_at >= %s and matured_at <= %s")
+    row = connection.execute(query.format(sql.Identifier(*model.training_set)), [min(began), as_of]).fetchone()
+    return int(row["n"]) if row else None
+
+
+def _new_labels(
+    connection: warehouse.Connection, model: Model, version: tracking.Version, as_of: datetime
+) -> dict[str, Any]:
+    query = sql.SQL(
+        "select count(*) filter (where matured_at > %s) as new_labels, max(matured_at) as newest_label"
+        " from {} where matured_at <= %s"
+    )
     row = connection.execute(
         query.format(sql.Identifier(*model.training_set)), [version.trained_as_of, as_of]
     ).fetchone()
-    return int(row["n"]) if row else 0
+    assert row is not None
+    return dict(row)
 
 
-def _recent_performance(
+def _performance(
     connection: warehouse.Connection, model: Model, version: tracking.Version, as_of: datetime
-) -> tuple[float | None, int]:
+) -> Performance:
     """The champion's metric on labels that matured after it was trained, from the feature rows that were live."""
-    names = [model.label, *model.feature_names]
+    names = [*model.entity, model.label, *model.feature_names]
     query = sql.SQL("select {} from {} where matured_at > %s and matured_at <= %s and feature_version = %s").format(
         sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(*model.training_set)
     )
     rows = warehouse.frame(connection, query, [version.trained_as_of, as_of, version.feature_version])
-    if len(rows) < MIN_RECENT_LABELS or rows[model.label].nunique() < 2:
-        return None, len(rows)
-    judged = training.judge(tracking.load(model, version.number), rows, list(model.feature_names), model.label)
-    return judged[model.promotion.metric], len(rows)
+    if len(rows) < model.retraining.min_recent_labels:
+        return Performance(float("nan"), float("nan"), float("nan"), len(rows))
+    found = metric_interval(
+        model.promotion.metric,
+        outcomes(rows, model.label),
+        scores(tracking.load(model, version.number), rows, model.feature_names),
+        Entities(rows[list(model.entity)], seed=model.training.seed),
+        model.retraining.confidence,
+    )
+    return Performance(found.estimate, found.low, found.high, len(rows))
 
 
 def _write(
     connection: warehouse.Connection,
     model: Model,
     version: tracking.Version | None,
+    inputs: PolicyInputs,
     decision: RetrainingDecision,
     dag_run_id: str,
 ) -> None:
-    connection.execute(
-        """
-        insert into monitoring.retraining_decisions (
-            model_name, as_of, should_retrain, trigger, priority, reason, triggers, blocked_by, champion_version,
-            dag_run_id
-        )
-        values (
-            %(model_name)s, %(as_of)s, %(should_retrain)s, %(trigger)s, %(priority)s, %(reason)s, %(triggers)s,
-            %(blocked_by)s, %(champion_version)s, %(dag_run_id)s
-        )
-        on conflict (model_name, as_of) do update set
-            should_retrain = excluded.should_retrain,
-            trigger = excluded.trigger,
-            priority = excluded.priority,
-            reason = excluded.reason,
-            triggers = excluded.triggers,
-            blocked_by = excluded.blocked_by,
-            champion_version = excluded.champion_version,
-            dag_run_id = excluded.dag_run_id,
-            decided_at = now()
-        """,
-        {
-            "model_name": model.name,
-            "as_of": decision.as_of,
-            "should_retrain": decision.should_retrain,
-            "trigger": decision.trigger,
-            "priority": decision.priority.name.lower(),
-            "reason": decision.reason,
-            "triggers": json.dumps([asdict(finding) for finding in decision.triggers]),
-            "blocked_by": json.dumps(decision.blocked_by),
-            "champion_version": version.number if version else None,
-            "dag_run_id": dag_run_id,
-        },
+    row = {
+        "model_name": model.name,
+        "as_of": decision.as_of,
+        "outcome": decision.outcome,
+        "should_retrain": decision.should_retrain,
+        "trigger": decision.trigger,
+        "priority": decision.priority.name.lower(),
+        "reason": decision.reason,
+        "triggers": warehouse.json_text([asdict(finding) for finding in decision.triggers]),
+        "blocked_by": warehouse.json_text([asdict(block) for block in decision.blocked_by]),
+        "champion_version": version.number if version else None,
+        "feature_version": inputs.feature_version,
+        "dag_run_id": dag_run_id,
+    }
+    columns, replacing = ", ".join(row), ", ".join(f"excluded.{name}" for name in row)
+    warehouse.insert(
+        connection,
+        "monitoring.retraining_decisions",
+        row,
+        f"on conflict (model_name, as_of) do update set ({columns}) = ({replacing}), decided_at = now()",
     )

@@ -1,16 +1,31 @@
-"""Training: extract, fit, judge, register; then the gate between challenger and champion."""
+"""Training: extract, fit, evaluate, register as challenger."""
 
-import json
 import logging
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
-from features import tracking, training, warehouse
+import numpy as np
+import numpy.typing as npt
+
+from features import provenance, tracking, warehouse
 from features.contract import Model
 from features.extracts import TrainingExtract, training_extract
-from features.steps.baseline import write_baselines
+from features.steps.read import segments
+from features.training import plots
+from features.training.data import Split, outcomes, split_in_time
+from features.training.estimator import scores
+from features.training.evaluation import Evaluation, evaluate
+from features.training.fitting import Fitted, fit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+
+# The part of the holdout that no training row has told anything about.
+NEW_ENTITIES = "new_entities"
+NOT_JUDGED_YET = "The gate has not judged it yet."
 
 
 def train(model: Model, as_of: datetime) -> str:
@@ -18,140 +33,111 @@ def train(model: Model, as_of: datetime) -> str:
 
     Returns:
         the challenger's version.
+
+    Raises:
+        TrainingRefused: when the labels cannot make a model; the champion stays.
     """
     extract = training_extract(model, as_of)
-    split = _split(model, extract)
+    split = split_of(model, extract)
     log.info(
         "Extract %s: %s rows to train on, %s held out.",
         extract.extract_id,
         f"{len(split.train):,}",
         f"{len(split.holdout):,}",
     )
-    fitted = training.fit(split, list(model.feature_names), model.label, model.training)
-    log.info("Holdout: %s", ", ".join(f"{name} {value:.4f}" for name, value in fitted.metrics.items()))
+    fitted = fit(split, model.feature_names, model.label, model.label_horizon, model.training)
+    with warehouse.connect() as connection:
+        slices = slices_of(connection, model, split)
+        invocation = provenance.dbt_invocation(connection, model.feature_view, extract.feature_version, as_of)
+    log.info("Evaluating on the holdout, on %s slices, beside %s simple models.", len(slices), len(fitted.simple))
+    evaluation = _evaluate(model, fitted, split, slices)
+    _log_evaluation(evaluation)
     record = tracking.TrainingRecord(
         as_of=as_of,
         extract_id=extract.extract_id,
+        extract_checksum=extract.checksum,
         feature_version=extract.feature_version,
-        train_rows=len(split.train),
-        holdout_rows=len(split.holdout),
+        dbt_invocation_id=invocation,
+        git_commit=provenance.git_commit(),
         first_label_at=split.train["label_at"].min(),
         last_label_at=split.train["label_at"].max(),
     )
-    version = tracking.register(model, fitted, split, record)
-    log.info("Registered %s v%s.", model.name, version.number)
+    version = tracking.register(model, fitted, evaluation, split, record, _plots(model, fitted, split, evaluation))
+    with warehouse.connect() as connection:
+        _write(connection, model, version, fitted, split, evaluation)
+    log.info("Registered %s v%s as challenger.", model.name, version.number)
     return version.number
 
 
-def promote(model: Model, number: str, as_of: datetime) -> dict[str, Any]:
-    """Makes the challenger champion if it is good enough and not worse than the champion on the same holdout.
-
-    Returns:
-        whether it was promoted, and why.
-    """
-    extract = training_extract(model, as_of)
-    split = _split(model, extract)
-    metric = model.promotion.metric
-    judged = _judge(model, number, split)
-    champion = tracking.champion(model)
-    if champion and champion.number != number and champion.trained_as_of > as_of:
-        # It may have learnt from this holdout, so comparing them would say nothing.
-        promoted, reason = False, f"The champion v{champion.number} knows more: it was trained as of a later instant."
-    else:
-        rival = _judge(model, champion.number, split)[metric] if champion and champion.number != number else None
-        promoted, reason = gate(model, judged[metric], rival)
-    with warehouse.connect() as connection:
-        _write_evaluation(connection, model, number, as_of, judged, split, extract, promoted, reason)
-        if promoted:
-            _write_baseline(connection, model, number, split, extract)
-            write_baselines(connection, model, number, split, extract.feature_version, tracking.load(model, number))
-    if promoted:
-        # Last, so that a champion always has its baseline.
-        tracking.promote(model, number)
-    log.info("%s v%s: %s. %s", model.name, number, "promoted" if promoted else "not promoted", reason)
-    return {"version": number, "promoted": promoted, "reason": reason}
+def split_of(model: Model, extract: TrainingExtract) -> Split:
+    """What a version of this extract was fitted on and is judged on."""
+    return split_in_time(extract.rows, model.label_horizon, model.training.holdout_label_times)
 
 
-def gate(model: Model, challenger: float, champion: float | None) -> tuple[bool, str]:
-    """Whether a challenger with this metric may replace a champion with that one, and why."""
-    name, minimum, tolerance = model.promotion.metric, model.promotion.minimum, model.promotion.tolerance
-    if not challenger >= minimum:  # so that NaN is not good enough either
-        return False, f"Its {name} {challenger:.4f} is below the minimum {minimum:g}."
-    if champion is None:
-        return True, f"Its {name} {challenger:.4f} reaches the minimum {minimum:g}, and there is no other champion."
-    if challenger < champion - tolerance:
-        return False, f"Its {name} {challenger:.4f} is worse than the champion's {champion:.4f} on the same holdout."
-    comparison = f"within {tolerance:g} of the champion's {champion:.4f} or better, on the same holdout"
-    return True, f"Its {name} {challenger:.4f} is {comparison}."
+def slices_of(connection: warehouse.Connection, model: Model, split: Split) -> dict[str, npt.NDArray[np.bool_]]:
+    """Parts of the holdout that are judged by themselves: the segments of the YAML, and entities never seen before."""
+    known = split.train.set_index(list(model.entity)).index
+    unseen = ~split.holdout.set_index(list(model.entity)).index.isin(known)
+    return {**segments(connection, model, split.holdout), NEW_ENTITIES: unseen}
 
 
-def _split(model: Model, extract: TrainingExtract) -> training.Split:
-    return training.split_in_time(extract.rows, model.label_horizon, model.training.holdout_label_times)
+def _evaluate(model: Model, fitted: Fitted, split: Split, slices: dict[str, npt.NDArray[np.bool_]]) -> Evaluation:
+    return evaluate(
+        fitted.estimator,
+        fitted.simple,
+        split.holdout,
+        model.feature_names,
+        model.label,
+        model.entity,
+        slices,
+        metric=model.promotion.metric,
+        confidence=model.promotion.confidence,
+        seed=model.training.seed,
+    )
 
 
-def _judge(model: Model, number: str, split: training.Split) -> dict[str, float]:
-    return training.judge(tracking.load(model, number), split.holdout, list(model.feature_names), model.label)
+def _log_evaluation(evaluation: Evaluation) -> None:
+    for name, found in evaluation.metrics.items():
+        log.info("Holdout: %s %.4f (%.4f to %.4f).", name, found.estimate, found.low, found.high)
+    for name, found in evaluation.simple.items():
+        log.info("Beside it, %s: %s %.4f.", name.replace("_", " "), evaluation.metric, found.estimate)
+    for part in evaluation.slices:
+        log.info("Slice %s: %s %.4f on %s rows.", part.name, evaluation.metric, part.metric.estimate, f"{part.rows:,}")
+    rests_on = ", ".join(f"{each.feature} {each.drop:.4f}" for each in evaluation.importance)
+    log.info("What it rests on, by how much %s drops without: %s.", evaluation.metric, rests_on)
 
 
-def _write_evaluation(
+def _plots(model: Model, fitted: Fitted, split: Split, evaluation: Evaluation) -> dict[str, "Figure"]:
+    truth = outcomes(split.holdout, model.label)
+    score = scores(fitted.estimator, split.holdout, model.feature_names)
+    simple = {name: scores(each, split.holdout, model.feature_names) for name, each in fitted.simple.items()}
+    return {
+        "roc.png": plots.roc_plot(truth, score, simple),
+        "calibration.png": plots.calibration_plot(evaluation),
+        "importance.png": plots.importance_plot(evaluation),
+        "scores.png": plots.score_plot(truth, score),
+    }
+
+
+def _write(
     connection: warehouse.Connection,
     model: Model,
-    number: str,
-    as_of: datetime,
-    judged: dict[str, float],
-    split: training.Split,
-    extract: TrainingExtract,
-    promoted: bool,
-    reason: str,
+    version: tracking.Version,
+    fitted: Fitted,
+    split: Split,
+    evaluation: Evaluation,
 ) -> None:
-    connection.execute(
-        """
-        insert into monitoring.model_evaluations (
-            model_name, model_version, as_of, metrics, train_rows, holdout_rows, extract_id, promoted, reason
-        )
-        values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-        on conflict (model_name, model_version) do update set
-            as_of = excluded.as_of,
-            metrics = excluded.metrics,
-            train_rows = excluded.train_rows,
-            holdout_rows = excluded.holdout_rows,
-            extract_id = excluded.extract_id,
-            promoted = excluded.promoted,
-            reason = excluded.reason,
-            evaluated_at = now()
-        """,
-        [
-            model.name,
-            number,
-            as_of,
-            json.dumps(judged),
-            len(split.train),
-            len(split.holdout),
-            extract.extract_id,
-            promoted,
-            reason,
-        ],
-    )
-
-
-def _write_baseline(
-    connection: warehouse.Connection, model: Model, number: str, split: training.Split, extract: TrainingExtract
-) -> None:
-    connection.execute(
-        """
-        insert into monitoring.model_baselines (
-            model_name, model_version, training_set, feature_version, first_label_at, last_label_at, row_count
-        )
-        values (%s, %s, %s, %s, %s, %s, %s)
-        on conflict (model_name, model_version) do nothing
-        """,
-        [
-            model.name,
-            number,
-            ".".join(model.training_set),
-            extract.feature_version,
-            split.train["label_at"].min(),
-            split.train["label_at"].max(),
-            len(split.train),
-        ],
-    )
+    """The row that the gate completes."""
+    row = {
+        "model_name": model.name,
+        "model_version": version.number,
+        "as_of": version.trained_as_of,
+        "metrics": warehouse.json_text({name: found.estimate for name, found in evaluation.metrics.items()}),
+        "evaluation": warehouse.json_text({"parameters": fitted.parameters} | asdict(evaluation)),
+        "train_rows": len(split.train),
+        "holdout_rows": len(split.holdout),
+        "extract_id": version.extract_id,
+        "promoted": False,
+        "reason": NOT_JUDGED_YET,
+    }
+    warehouse.insert(connection, "monitoring.model_evaluations", row, "on conflict do nothing")

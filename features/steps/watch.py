@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from features import warehouse
+from features import ledger, warehouse
 from features.contract import Model
 from features.drift import baselines, store
 from features.drift.baselines import BaselineKey, StoredBaseline
@@ -49,14 +49,16 @@ def plan(model: Model, as_of: datetime) -> dict[str, Any]:
     """What to watch at as_of, looked up once for all features.
 
     Returns:
-        champion (its version or None), features (the names to watch, in order), alpha (what one test may spend of the
-        budget of false alarms).
+        champion (its version; None without one that knows these features), features (the names to watch, in order),
+        alpha (what one test may spend of the budget of false alarms).
     """
     from features import tracking  # takes seconds to import, which the mapped tasks are spared
 
     champion = tracking.champion(model)
-    number = champion.number if champion else None
     with warehouse.connect() as connection:
+        # What was learnt of another definition says nothing about this one; the policy asks for a new champion.
+        fits = champion and champion.feature_version == ledger.current_version(connection, model.feature_view)
+        number = champion.number if champion and fits else None
         outlook = Outlook(connection, model, number, as_of)
         for look in outlook.sources():
             _count_populations(connection, model, look)

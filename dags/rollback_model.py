@@ -1,0 +1,61 @@
+"""For each model that dbt declares, the way back to an earlier champion."""
+
+from airflow.sdk import Param, dag, task
+
+from features.contract import Model
+from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag
+
+DOCS = """
+### {name}_rollback
+
+Makes an earlier version of **{name}** the champion again: the one before, or the one you name. The next partition is
+scored by it and compared with the data that it was trained on.
+
+* **Reads** `monitoring.champions`. **Writes** a row to it, and the registry's alias `champion`.
+* **Starts** by hand only. `skewless rollback-model` does the same.
+* The policy goes on: it may ask for a retraining, which has to pass the gate against the version you went back to.
+
+#### When this is red
+* "there is no earlier champion": nothing was changed.
+* "was trained on another definition": that version cannot score the features as they are now defined.
+
+Safe to clear and re-run.
+"""
+
+
+def rollback_dag(model: Model) -> None:
+    @dag(
+        dag_id=f"{model.name}_rollback",
+        schedule=None,
+        catchup=False,
+        is_paused_upon_creation=False,
+        max_active_runs=1,
+        default_args=DEFAULT_ARGS,
+        doc_md=DOCS.format(name=model.name),
+        tags=[Tag.TRAINING],
+        params={
+            "version": Param(
+                None,
+                type=["null", "string"],
+                title="Version to return to",
+                description_md="Leave empty for the champion before this one; `monitoring.champions` lists them.",
+            ),
+            "because": Param(
+                None, type=["null", "string"], title="Why", description_md="Kept in `monitoring.champions`."
+            ),
+        },
+    )
+    def rollback() -> None:
+        @task
+        def roll_back(*, params, dag_run) -> dict:
+            from features.steps import roll_back_model as step
+
+            return step.roll_back_model(model, params["version"], params["because"], dag_run.run_id)
+
+        roll_back()
+
+    rollback()
+
+
+for declared in CONTRACT.models.values():
+    rollback_dag(declared)
