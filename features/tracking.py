@@ -163,7 +163,8 @@ def promote(model: Model, number: str) -> None:
     """Makes a version the champion; it is a challenger no longer."""
     client = MlflowClient()
     client.set_registered_model_alias(model.name, CHAMPION, number)
-    if client.get_registered_model(model.name).aliases.get(CHALLENGER) == number:
+    # MLflow gives the versions behind aliases as numbers.
+    if str(client.get_registered_model(model.name).aliases.get(CHALLENGER)) == number:
         client.delete_registered_model_alias(model.name, CHALLENGER)
 
 

@@ -70,7 +70,8 @@ def up(chain_warehouse: None, home: Path, tmp_path_factory: pytest.TempPathFacto
     """`skewless up`, as a person starts it, until Ctrl-C."""
     output = tmp_path_factory.mktemp("up") / "output.txt"
     env = os.environ | {
-        "SKEWLESS_MATERIALIZE_CRON": "0 0 29 2 *",
+        "SKEWLESS_MATERIALIZE_CRON": demo.NEVER,
+        "SKEWLESS_DECAY_CRON": demo.NEVER,
         "COLUMNS": "200",
         "SKEWLESS_HOME": str(home),
         "SKEWLESS_MANIFEST": str(manifest_of(home)),

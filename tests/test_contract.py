@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from features.contract import DriftSettings, Retention, RetrainingSettings, Severity, read_contract
+from features.contract import (
+    DriftSettings,
+    Retention,
+    RetrainingSettings,
+    Severity,
+    TrainingSettings,
+    read_contract,
+)
 from features.errors import SkewlessError
 
 VIEW = "model.skewless.user_session_features"
@@ -251,10 +258,37 @@ BAD_VALUES = {
     "no such training set": (lambda meta: meta.update(training_set="nowhere"), ["config.meta.training_set", "nowhere"]),
     "a label model that is no label model": (lambda meta: meta.update(labels="user_features"), ["user_features.yml"]),
     "no label": (lambda meta: meta.pop("label"), ["config.meta.label", "required"]),
-    "no estimator": (lambda meta: meta["training"].pop("estimator"), ["config.meta.training.estimator", "required"]),
+    "a recency that is no feature": (
+        lambda meta: meta["training"].update(recency_feature="days_since"),
+        ["config.meta.training.recency_feature", "'days_since' is no feature"],
+    ),
+    "a search of nothing": (lambda meta: meta["training"].update(search={"parameters": {}}), ["search.parameters"]),
+    "a parameter without values": (
+        lambda meta: meta["training"].update(search={"parameters": {"max_iter": []}}),
+        ["search.parameters.max_iter"],
+    ),
+    "a search of one": (
+        lambda meta: meta["training"].update(search={"parameters": {"max_iter": [1]}, "candidates": 1}),
+        ["search.candidates"],
+    ),
+    "an unknown calibration": (lambda meta: meta["training"].update(calibration="platt"), ["training.calibration"]),
+    "a training for nothing": (
+        lambda meta: meta["retraining"].update(costs={"training": 0, "loss_per_day": 1}),
+        ["retraining.costs.training"],
+    ),
+    "half of the costs": (
+        lambda meta: meta["retraining"].update(costs={"training": 1}),
+        ["retraining.costs.loss_per_day", "required"],
+    ),
+    "an approval that nobody has time for": (
+        lambda meta: meta["retraining"].update(approval={"timeout_hours": 0}),
+        ["retraining.approval.timeout_hours"],
+    ),
+    "no confidence": (lambda meta: meta["retraining"].update(confidence=0.5), ["retraining.confidence"]),
     "no holdout": (lambda meta: meta["training"].update(holdout_label_times=0), ["training.holdout_label_times"]),
     "no drop": (lambda meta: meta["retraining"].update(performance_drop=0), ["retraining.performance_drop"]),
-    "age in words": (lambda meta: meta["retraining"].update(max_model_age_days="old"), ["max_model_age_days"]),
+    "age in words": (lambda meta: meta["retraining"].update(max_model_age="old"), ["retraining.max_model_age"]),
+    "no age": (lambda meta: meta["retraining"].update(max_model_age=0), ["retraining.max_model_age"]),
     "an unknown metric": (lambda meta: meta["promotion"].update(metric="auc"), ["promotion.metric", "roc_auc"]),
     "a metric to minimise": (lambda meta: meta["promotion"].update(metric="log_loss"), ["promotion.metric"]),
     "a negative tolerance": (lambda meta: meta["promotion"].update(tolerance=-0.1), ["promotion.tolerance"]),
@@ -315,6 +349,20 @@ def test_a_feature_view_declared_in_sql_alone_is_refused_naming_that_file(edited
 def test_an_owner_without_a_name_goes_by_their_address(edited: Edit) -> None:
     path = edited(lambda parsed: parsed["exposures"][CHURN].update(owner={"email": "a@example.com", "name": None}))
     assert read_contract(path).model("churn").owner == "a@example.com"
+
+
+def test_an_age_is_a_number_of_days_or_derived(edited: Edit) -> None:
+    def set_to(age: object) -> Path:
+        return edited(lambda parsed: exposure_meta(parsed)["retraining"].update(max_model_age=age))
+
+    assert read_contract(set_to("auto")).model("churn").retraining.max_model_age == "auto"
+    assert read_contract(set_to(45)).model("churn").retraining.max_model_age == 45
+
+
+def test_the_default_estimator_is_a_sensible_one_for_tables(edited: Edit) -> None:
+    path = edited(lambda parsed: exposure_meta(parsed).pop("training"))
+    assert read_contract(path).model("churn").training == TrainingSettings()
+    assert TrainingSettings().estimator == "sklearn.ensemble.HistGradientBoostingClassifier"
 
 
 def test_what_is_not_declared_has_a_default(edited: Edit) -> None:

@@ -88,6 +88,13 @@ where model_name = %(model)s
 order by as_of
 """
 
+AGEING = """
+select as_of, max_age_days, max_age_low_days || ' to ' || max_age_high_days as interval, trainings, reason
+from monitoring.decay_backtests
+where model_name = %(model)s
+order by as_of
+"""
+
 VERSIONS = """
 select model_version as version, as_of as trained_as_of, train_rows, holdout_rows,
     (metrics ->> 'roc_auc')::double precision as holdout_roc_auc, promoted, reason
@@ -172,6 +179,7 @@ def show(connection: Connection, model: str, console: Console) -> None:
         "Which snapshots were published?": PUBLICATIONS,
         "Does what is served still look like what the champion was trained on?": DRIFT,
         "What is wrong with the pipeline, and since when?": INCIDENTS,
+        "How old may the model become?": AGEING,
         "Was the model retrained, and why (not)?": DECISIONS,
         "Which versions are there, and how good are they at times they never saw?": VERSIONS,
     }

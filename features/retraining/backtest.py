@@ -1,13 +1,13 @@
 """What a policy would have done, and what that would have cost: replayed over the models of many instants.
 
-At each label time a policy may deploy the model of that instant, which is taken to be promoted; then whoever is
-champion scores that label time's rows. The yardstick is the schedule that would have been cheapest had the future been
-known (Mahadevan and Mathioudakis, Cost-aware retraining for machine learning, arXiv 2310.04216): what a policy costs
-beyond it is its regret.
+At each label time a policy may train, and the model of that instant becomes champion (of the promotion gate only the
+minimum is replayed); then whoever is champion scores that label time's rows. The yardstick is the schedule that would
+have been cheapest had the future been known (Mahadevan and Mathioudakis, Cost-aware retraining for machine learning,
+arXiv 2310.04216): what a policy costs beyond it is its regret.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -42,10 +42,15 @@ Policy = Callable[[int, int], str | None]
 
 @dataclass(frozen=True)
 class Retrained:
-    """A retraining of a replay, and what called for it."""
+    """A retraining of a replay, and what called for it.
+
+    Attributes:
+        promoted: whether its model became champion.
+    """
 
     at: datetime
     trigger: str
+    promoted: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ def backtest(
     period_days: int = 30,
     false_alarms_per_week: float = 0.5,
     drift_settings: Mapping[str, DriftSettings] | None = None,
+    minimum: float | None = None,
     replicates: int = 200,
 ) -> Backtest:
     """The declared policy beside never, always, and every so many days; and, where costs are given, the oracle.
@@ -105,6 +111,8 @@ def backtest(
         cadence: what a decay backtest had said all the time; without, the policy's own default.
         period_days: of the periodic policy.
         false_alarms_per_week: as the model's monitoring declares, and so are `drift_settings`, by feature.
+        minimum: of the metric on the holdout, for a model to be promoted; one that is not costs a training all the
+            same. None promotes all. The oracle is free of it, and so never dearer than any policy.
         replicates: of the bootstrap behind each interval of the champion's performance.
 
     Raises:
@@ -132,7 +140,10 @@ def backtest(
     ledger = Ledger.of(matrix)
     if settings.costs:
         policies["oracle"] = scheduled(matrix, ledger.cheapest_schedule(settings.costs))
-    replayed = [_replay(name, policy, matrix, ledger, settings.costs) for name, policy in policies.items()]
+    replayed = [
+        _priced(name, *_replay(policy, matrix, None if name == "oracle" else minimum), ledger, settings.costs)
+        for name, policy in policies.items()
+    ]
     return Backtest(
         policies=_with_regret(replayed),
         started_at=matrix.label_times[matrix.cutoffs[0]],
@@ -151,21 +162,27 @@ def _with_regret(replayed: Sequence[Replayed]) -> tuple[Replayed, ...]:
             return one.excess - yardstick.excess
         return one.cost - yardstick.cost
 
-    return tuple(
-        Replayed(one.policy, one.retrainings, one.log_loss, one.excess, one.cost, regret(one)) for one in replayed
-    )
+    return tuple(replace(one, regret=regret(one)) for one in replayed)
 
 
-def _replay(name: str, policy: Policy, matrix: LossMatrix, ledger: "Ledger", costs: CostSettings | None) -> Replayed:
+def _replay(policy: Policy, matrix: LossMatrix, minimum: float | None) -> tuple[list[Retrained], list[int]]:
+    """What it retrained, and the champion of each step."""
     champion, retrainings, champions = 0, [], [0]
     model_of = {int(time): model for model, time in enumerate(matrix.cutoffs)}
     for time in range(int(matrix.cutoffs[0]) + 1, len(matrix.label_times)):
         trigger = policy(time, champion)
-        # Where training was refused, the champion stays.
+        # Where training was refused, there is nothing to count, and the champion stays.
         if trigger is not None and time in model_of:
-            champion = model_of[time]
-            retrainings.append(Retrained(matrix.label_times[time], trigger))
+            promoted = minimum is None or bool(matrix.holdout_metrics[model_of[time]] >= minimum)
+            retrainings.append(Retrained(matrix.label_times[time], trigger, promoted))
+            champion = model_of[time] if promoted else champion
         champions.append(champion)
+    return retrainings, champions
+
+
+def _priced(
+    name: str, retrainings: Sequence[Retrained], champions: Sequence[int], ledger: "Ledger", costs: CostSettings | None
+) -> Replayed:
     return Replayed(
         policy=name,
         retrainings=tuple(retrainings),
@@ -365,6 +382,8 @@ class CurrentPolicy:
 
     def _drift(self, champion: int, as_of: datetime) -> DriftFindings:
         """Of the rows at as_of, all of them: what is watched is what is served, whoever is scored here."""
+        if not self._features:
+            return DriftFindings(as_of, ())
         labels = self._matrix.labels
         served = inputs(labels[labels["label_at"] == as_of], self._features)
         reports = self._monitor(champion).check_all({name: served[name] for name in self._features}, as_of)

@@ -13,7 +13,6 @@ from features.contract import RetrainingSettings
 from features.retraining.decision import (
     Block,
     Champion,
-    DriftFinding,
     Guard,
     Outcome,
     PolicyInputs,
@@ -90,42 +89,47 @@ class RetrainingPolicy:
             f"on {found.labels:,} labels matured since, the champion scores {found.metric:.3f} "
             f"({found.low:.3f} to {found.high:.3f})"
         )
-        limit = f"{bound:.3f} ({1 - self.settings.performance_drop:.0%} of its holdout {champion.holdout_metric:.3f})"
+        share = f"{100 * (1 - self.settings.performance_drop):g}%"
+        limit = f"{bound:.3f} ({share} of its holdout {champion.holdout_metric:.3f})"
         if _below(found.high, bound):
             return TriggerFinding(trigger, True, f"Performance: {score}, below {limit}.")
+        if stale := self._why_labels_are_stale(inputs, as_of):
+            return TriggerFinding(trigger, None, f"Performance is unknown: {stale}.")
         if _below(found.metric, bound):
             return TriggerFinding(trigger, False, f"Performance: {score}, below {limit}, which may be chance.")
-        if stale := self._labels_are_stale(inputs, as_of):
-            return TriggerFinding(trigger, None, f"Performance is unknown: {stale}.")
         return TriggerFinding(trigger, False, f"Performance: {score}, not below {limit}.")
 
     def _drift(self, inputs: PolicyInputs, as_of: datetime) -> TriggerFinding:
         trigger = RetrainingTrigger.DRIFT
         if inputs.drift is None or not inputs.drift.findings:
             return TriggerFinding(trigger, None, "Drift is unknown: there is no report.")
-        if as_of - inputs.drift.as_of > timedelta(hours=self.settings.drift_stale_after_hours):
+        age = as_of - inputs.drift.as_of
+        if not timedelta(0) <= age <= timedelta(hours=self.settings.drift_stale_after_hours):
             return TriggerFinding(
                 trigger, None, f"Drift is unknown: the last reports are of {inputs.drift.as_of:%Y-%m-%d %H:%M}Z."
             )
-        findings = sorted(inputs.drift.findings, key=lambda finding: finding.feature)
+        findings = sorted(inputs.drift.findings, key=lambda finding: (finding.feature, finding.status))
         name = self.settings.drift_severity.name.lower()
         drifted = [finding.feature for finding in findings if finding.severity >= self.settings.drift_severity]
         if drifted:
             return TriggerFinding(trigger, True, f"Drift at or above {name} in {', '.join(drifted)}.")
-        if unjudged := [f"{finding.feature} ({finding.status})" for finding in findings if _is_unjudged(finding)]:
+        unjudged = [f"{finding.feature} ({finding.status})" for finding in findings if finding.status not in JUDGED]
+        if unjudged:
             return TriggerFinding(trigger, None, f"Drift is unknown for {', '.join(unjudged)}.")
         return TriggerFinding(trigger, False, f"None of {len(findings)} features drifted at or above {name}.")
 
     def _scheduled(self, champion: Champion, inputs: PolicyInputs, as_of: datetime) -> TriggerFinding:
-        age = (as_of - champion.trained_as_of).days
+        trigger, age = RetrainingTrigger.SCHEDULED, (as_of - champion.trained_as_of).days
+        if age < 0:
+            return TriggerFinding(trigger, False, "The champion was trained as of a later instant.")
         if self.settings.max_model_age != "auto":
             limit, source = self.settings.max_model_age, ""
         elif inputs.cadence:
             limit, source = inputs.cadence.max_age_days, f", by the decay backtest of {inputs.cadence.as_of:%Y-%m-%d}"
         else:
             limit, source = MAX_AGE_DAYS_UNTIL_KNOWN, " until a decay backtest says otherwise"
-        evidence = f"The champion is {age} days old; it may become {limit}{source}."
-        return TriggerFinding(RetrainingTrigger.SCHEDULED, age >= limit, evidence)
+        days = "1 day" if age == 1 else f"{age} days"
+        return TriggerFinding(trigger, age >= limit, f"The champion is {days} old; it may become {limit}{source}.")
 
     def _data_volume(self, inputs: PolicyInputs, as_of: datetime) -> TriggerFinding:
         trigger, needed = RetrainingTrigger.DATA_VOLUME, self.settings.min_new_labels
@@ -134,11 +138,11 @@ class RetrainingPolicy:
         count = f"{inputs.new_labels:,} labels matured since the champion was trained"
         if inputs.new_labels >= needed:
             return TriggerFinding(trigger, True, f"{count}; {needed:,} call for a new one.")
-        if stale := self._labels_are_stale(inputs, as_of):
+        if stale := self._why_labels_are_stale(inputs, as_of):
             return TriggerFinding(trigger, None, f"The number of new labels is unknown: {stale}.")
         return TriggerFinding(trigger, False, f"{count}; {needed:,} call for a new one.")
 
-    def _labels_are_stale(self, inputs: PolicyInputs, as_of: datetime) -> str | None:
+    def _why_labels_are_stale(self, inputs: PolicyInputs, as_of: datetime) -> str | None:
         """Why what the labels say is out of date, if it is: "no news" is no good news where news stopped coming."""
         if inputs.newest_label is None:
             return "no label has matured"
@@ -148,8 +152,8 @@ class RetrainingPolicy:
 
     def _blocks(self, inputs: PolicyInputs, fired: set[RetrainingTrigger], as_of: datetime) -> Iterator[Block]:
         """What forbids the retraining that the fired triggers call for."""
-        yield from _missing_features(inputs)
         yield from _sick_pipelines(inputs)
+        yield from _missing_features(inputs)
         if fired == {RetrainingTrigger.DRIFT}:
             yield from self._few_labels_since_shift(inputs)
         if inputs.in_flight:
@@ -169,21 +173,17 @@ class RetrainingPolicy:
             )
 
     def _too_often(self, inputs: PolicyInputs, as_of: datetime) -> Iterator[Block]:
-        past = sorted(earlier.as_of for earlier in inputs.retrainings if earlier.as_of < as_of)
+        past = [earlier for earlier in inputs.retrainings if earlier.as_of < as_of]
         cooldown = timedelta(hours=self.settings.cooldown_hours)
         # A new definition needs a model of its own, however young that of the old one is.
-        same = [
-            earlier.as_of
-            for earlier in inputs.retrainings
-            if earlier.as_of < as_of and earlier.feature_version == inputs.feature_version
-        ]
+        same = [earlier.as_of for earlier in past if inputs.feature_version in {None, earlier.feature_version}]
         if same and as_of - max(same) < cooldown:
             yield Block(
                 Guard.COOLDOWN,
                 f"The last retraining was asked for at {max(same):%Y-%m-%d %H:%M}Z; "
                 f"the next may be {self.settings.cooldown_hours} hours later.",
             )
-        recent = [instant for instant in past if as_of - instant < BUDGET_PERIOD]
+        recent = [earlier for earlier in past if as_of - earlier.as_of < BUDGET_PERIOD]
         if len(recent) >= self.settings.max_retrainings_in_30_days:
             yield Block(
                 Guard.BUDGET,
@@ -194,10 +194,6 @@ class RetrainingPolicy:
 def _below(value: float, bound: float) -> bool:
     """At the bound is not below it, also where floating point has them differ in the last digit."""
     return value < bound and not math.isclose(value, bound)
-
-
-def _is_unjudged(finding: DriftFinding) -> bool:
-    return finding.status not in JUDGED
 
 
 def _definition_changed(champion: Champion, current: str | None) -> TriggerFinding:
@@ -215,8 +211,10 @@ def _definition_changed(champion: Champion, current: str | None) -> TriggerFindi
 
 
 def _manual(inputs: PolicyInputs) -> TriggerFinding:
-    if inputs.requested:
-        return TriggerFinding(RetrainingTrigger.MANUAL, True, f"Asked for by hand: {inputs.requested.rstrip('.')}.")
+    because = (inputs.requested or "").strip()
+    if because:
+        end = "" if because[-1] in ".!?" else "."
+        return TriggerFinding(RetrainingTrigger.MANUAL, True, f"Asked for by hand: {because}{end}")
     return TriggerFinding(RetrainingTrigger.MANUAL, False, "Nobody asked for it.")
 
 
@@ -252,12 +250,13 @@ def _outcome(findings: Sequence[TriggerFinding], blocks: Sequence[Block]) -> Out
 def _reason(outcome: Outcome, findings: Sequence[TriggerFinding], blocks: Sequence[Block]) -> str:
     fired = [finding for finding in findings if finding.fired]
     evidence = " ".join(finding.evidence for finding in fired)
+    unknown = " ".join(finding.evidence for finding in findings if finding.fired is None)
     if outcome is Outcome.RETRAIN:
-        return evidence
+        without_champion = fired[0].trigger is RetrainingTrigger.NO_MODEL
+        return evidence if without_champion or not unknown else f"{evidence} Besides: {unknown}"
     if outcome is Outcome.BLOCKED:
         reasons = " ".join(block.reason for block in blocks)
         return f"Not retraining, although {fired[0].trigger} fired. {reasons} What fired: {evidence}"
-    unknown = " ".join(finding.evidence for finding in findings if finding.fired is None)
     known = " ".join(finding.evidence for finding in findings if finding.trigger in SAID and finding.fired is False)
     if outcome is Outcome.UNKNOWN:
         return f"No trigger fired, but not all could be judged. {unknown} {known}".strip()

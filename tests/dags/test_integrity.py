@@ -6,7 +6,8 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ IDS = {
     "churn_drift_self_test",
     "churn_retraining",
     "churn_training",
+    "churn_rollback",
+    "churn_decay_backtest",
 }
+DeclaredOtherwise = Callable[[Callable[[dict[str, Any]], object]], Any]
 HEAVY = {"dbt", "mlflow", "pandas", "scipy", "sklearn"}
 
 # Parses each file as Airflow does, as a module of its own, in a process of its own. These are forks of one that knows
@@ -99,28 +103,43 @@ def test_there_are_dag_files() -> None:
 
 def test_every_file_parses(bag: Any) -> None:
     assert bag.import_errors == {}
-    assert {Path(dag.fileloc).name for dag in bag.dags.values()} == {path.name for path in FILES}
+    # An approval is asked for where the YAML wants it.
+    assert {Path(dag.fileloc).name for dag in bag.dags.values()} == {path.name for path in FILES} - {"approval.py"}
 
 
 def test_there_are_exactly_these_dags(bag: Any) -> None:
     assert set(bag.dags) == IDS
 
 
-def test_another_model_gets_dags_of_its_own(
-    bag: Any, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def declared_otherwise(bag: Any, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeclaredOtherwise:
+    """All Dags, were the exposures declared otherwise."""
     from airflow.dag_processing.dagbag import DagBag
 
     from features import orchestration
 
-    declared = json.loads(manifest.read_text())
-    churn = declared["exposures"]["exposure.skewless.churn"]
-    declared["exposures"]["exposure.skewless.upsell"] = {**churn, "name": "upsell"}
-    copy = tmp_path / "manifest.json"
-    copy.write_text(json.dumps(declared))
-    monkeypatch.setattr(orchestration, "CONTRACT", read_contract(copy))
-    found = DagBag(dag_folder=settings.DAGS_FOLDER, load_op_links=False)
-    assert found.import_errors == {}
+    def declare(change: Callable[[dict[str, Any]], object]) -> Any:
+        declared = json.loads(manifest.read_text())
+        change(declared["exposures"])
+        copy = tmp_path / "manifest.json"
+        copy.write_text(json.dumps(declared))
+        monkeypatch.setattr(orchestration, "CONTRACT", read_contract(copy))
+        found = DagBag(dag_folder=settings.DAGS_FOLDER, load_op_links=False)
+        assert found.import_errors == {}
+        return found
+
+    return declare
+
+
+def churn_meta(exposures: dict[str, Any]) -> dict[str, Any]:
+    return exposures["exposure.skewless.churn"]["config"]["meta"]
+
+
+def test_another_model_gets_dags_of_its_own(declared_otherwise: DeclaredOtherwise) -> None:
+    def add_another(exposures: dict[str, Any]) -> None:
+        exposures["exposure.skewless.upsell"] = {**exposures["exposure.skewless.churn"], "name": "upsell"}
+
+    found = declared_otherwise(add_another)
     assert set(found.dags) == IDS | {name.replace("churn", "upsell") for name in IDS}
 
 
@@ -186,28 +205,52 @@ def test_features_are_published_after_every_dbt_model_and_thinned_out_last(bag: 
 
 
 def test_incidents_are_told_where_the_yaml_says_and_nothing_waits_for_it(
-    bag: Any, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bag: Any, declared_otherwise: DeclaredOtherwise
 ) -> None:
-    from airflow.dag_processing.dagbag import DagBag
-
-    from features import orchestration
-
     assert not [task.task_id for task in bag.dags["churn_drift"].tasks if task.task_id.startswith("tell")]
-    declared = json.loads(manifest.read_text())
-    meta = declared["exposures"]["exposure.skewless.churn"]["config"]["meta"]
     email = {"connection": "post", "to": ["ada@example.com"]}
-    meta["monitoring"] = {**meta.get("monitoring", {}), "notify": {"slack_webhook": "alerts", "email": email}}
-    copy = tmp_path / "manifest.json"
-    copy.write_text(json.dumps(declared))
-    monkeypatch.setattr(orchestration, "CONTRACT", read_contract(copy))
-    found = DagBag(dag_folder=settings.DAGS_FOLDER, load_op_links=False)
-    assert found.import_errors == {}
+    found = declared_otherwise(
+        lambda exposures: churn_meta(exposures)["monitoring"].update(notify={"slack_webhook": "alerts", "email": email})
+    )
     telling = [task for task in found.dags["churn_drift"].tasks if task.task_id.startswith("tell")]
     assert {task.task_id for task in telling} == {"tell_slack", "tell_email"}
     for task in telling:
         assert task.upstream_task_ids == {"conclude"}
         assert not task.downstream_task_ids
         assert not task.outlets
+
+
+def test_a_person_is_asked_where_the_yaml_wants_it(bag: Any, declared_otherwise: DeclaredOtherwise) -> None:
+    def waits_for(found: Any, dag_id: str) -> str:
+        return found.dags[dag_id].timetable.asset_condition.name
+
+    assert waits_for(bag, "churn_training") == "churn/retraining_wanted"
+    approval = {"timeout_hours": 6, "approvers": ["ada"]}
+    found = declared_otherwise(lambda exposures: churn_meta(exposures)["retraining"].update(approval=approval))
+    assert set(found.dags) == IDS | {"churn_approval"}
+    dag = found.dags["churn_approval"]
+    assert waits_for(found, "churn_approval") == "churn/retraining_wanted"
+    assert waits_for(found, "churn_training") == "churn/retraining_approved"
+    # A question that waits for an answer must not hold up those after it.
+    assert dag.max_active_runs > 1
+    ask = dag.get_task("ask")
+    assert (ask.defaults, ask.response_timeout) == (["Reject"], timedelta(hours=6))
+    assert ask.assigned_users == [{"id": "ada", "name": "ada"}]
+    assert [task.task_id for task in dag.topological_sort()] == ["reason", "ask", "is_still_allowed", "start_training"]
+    assert "### churn_approval" in dag.doc_md
+    assert "within\n  6 hours" in dag.doc_md
+    assert "`churn_approval` run" in found.dags["churn_retraining"].doc_md
+    assert "somebody approves" in found.dags["churn_training"].doc_md
+
+
+def test_a_retraining_may_be_asked_for_by_hand_with_a_reason(bag: Any) -> None:
+    params = bag.dags["churn_retraining"].params
+    assert set(params) == {"because"}
+    assert params["because"] is None
+
+
+def test_rolling_a_model_back_goes_to_the_champion_before_unless_told_otherwise(bag: Any) -> None:
+    assert dict(bag.dags["churn_rollback"].params) == {"version": None, "because": None}
 
 
 def test_rolling_back_asks_for_a_view_and_an_instant(bag: Any) -> None:

@@ -18,11 +18,12 @@ import pytest
 from psycopg import sql
 from scipy import stats
 
-from features import training, warehouse
+from features import warehouse
 from features.contract import Feature, Model, MonitoringSettings
 from features.migrations import migrate
 from features.steps.baseline import write_baselines
 from features.steps.watch import plan, watch_feature
+from features.training.data import Split
 from tests.conftest import drop_database
 from tests.steps.small import execute, use
 
@@ -202,7 +203,7 @@ def train(model: Model, number: str = "1", columns: Columns | None = None, churn
     execute("delete from training.churn_training_set where label_at = %s", TRAINED)
     copy_in("training.churn_training_set", rows)
     with warehouse.connect() as connection:
-        write_baselines(connection, model, number, training.Split(rows, rows), "v1", ScoresItself())
+        write_baselines(connection, model, number, Split(rows, rows), "v1", ScoresItself())
 
 
 def log_requests(
@@ -278,7 +279,7 @@ def monitored(model: Model, **changes: Any) -> Model:
 
 def become_champion(patch: pytest.MonkeyPatch, number: str | None) -> None:
     """Makes a version the champion of every model, or none."""
-    found = SimpleNamespace(number=number) if number else None
+    found = SimpleNamespace(number=number, feature_version="v1") if number else None
     patch.setattr("features.tracking.champion", lambda model: found)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import training, warehouse
+from features import warehouse
 from features.contract import DriftSettings, Model, TrainingSettings
 from features.drift import baselines
 from features.drift.baselines import BaselineKey, StoredBaseline
@@ -18,6 +18,9 @@ from features.drift.sketch import Kind, Sketch
 from features.drift.sources import LABEL, PREDICTION
 from features.extracts import training_extract
 from features.steps.baseline import write_baselines
+from features.training.data import Split, split_in_time
+from features.training.estimator import scores as scores_of
+from features.training.fitting import fit
 from tests.steps import drifting
 from tests.steps.drifting import monitored, with_feature
 from tests.steps.small import execute, rows, use
@@ -56,23 +59,23 @@ def extract(_sample: None, model: Model) -> Any:
 
 
 @pytest.fixture(scope="module")
-def split(extract: Any, model: Model) -> training.Split:
-    return training.split_in_time(extract.rows, model.label_horizon, model.training.holdout_label_times)
+def split(extract: Any, model: Model) -> Split:
+    return split_in_time(extract.rows, model.label_horizon, model.training.holdout_label_times)
 
 
 @pytest.fixture(scope="module")
-def estimator(split: training.Split, model: Model) -> Any:
+def estimator(split: Split, model: Model) -> Any:
     quick = TrainingSettings(estimator="sklearn.naive_bayes.GaussianNB")
-    return training.fit(split, list(model.feature_names), model.label, quick).estimator
+    return fit(split, model.feature_names, model.label, model.label_horizon, quick).estimator
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _written(model: Model, split: training.Split, extract: Any, estimator: Any) -> None:
+def _written(model: Model, split: Split, extract: Any, estimator: Any) -> None:
     """What promoting writes, beside the model itself."""
     write(model, split, extract, estimator)
 
 
-def write(model: Model, split: training.Split, extract: Any, estimator: Any, number: str = NUMBER) -> None:
+def write(model: Model, split: Split, extract: Any, estimator: Any, number: str = NUMBER) -> None:
     with warehouse.connect() as connection:
         write_baselines(connection, model, number, split, extract.feature_version, estimator)
 
@@ -107,7 +110,7 @@ def test_each_feature_the_label_and_the_scores_have_one(model: Model) -> None:
 
 
 @pytest.mark.parametrize("segment", EVERYBODY)
-def test_its_counts_are_those_of_the_rows_it_was_fitted_on(model: Model, split: training.Split, segment: str) -> None:
+def test_its_counts_are_those_of_the_rows_it_was_fitted_on(model: Model, split: Split, segment: str) -> None:
     part = split.train[EVERYBODY[segment](split.train)]
     assert len(part) > 0
     assert segment == WHOLE or len(part) < len(split.train)
@@ -118,7 +121,7 @@ def test_its_counts_are_those_of_the_rows_it_was_fitted_on(model: Model, split: 
 
 
 @pytest.mark.parametrize("segment", EVERYBODY)
-def test_the_label_is_counted_in_the_same_rows(model: Model, split: training.Split, segment: str) -> None:
+def test_the_label_is_counted_in_the_same_rows(model: Model, split: Split, segment: str) -> None:
     part = split.train[EVERYBODY[segment](split.train)]
     found = baseline(model, LABEL, segment).baseline
     churned = int(part[model.label].astype(bool).sum())
@@ -126,9 +129,9 @@ def test_the_label_is_counted_in_the_same_rows(model: Model, split: training.Spl
     assert found.whole.counts.tolist()[:2] == [len(part) - churned, churned]
 
 
-def test_the_scores_are_those_of_the_holdout(model: Model, split: training.Split, estimator: Any) -> None:
+def test_the_scores_are_those_of_the_holdout(model: Model, split: Split, estimator: Any) -> None:
     found = baseline(model, PREDICTION).baseline
-    scores = training.scores(estimator, split.holdout, list(model.feature_names))
+    scores = scores_of(estimator, split.holdout, list(model.feature_names))
     assert_same(found.whole, Sketch.of(scores, found.grid))
     assert found.whole.given == len(split.holdout)
     assert found.profile.mean == pytest.approx(float(scores.mean()))
@@ -136,7 +139,7 @@ def test_the_scores_are_those_of_the_holdout(model: Model, split: training.Split
     assert found.slots == {}
 
 
-def test_mean_and_deviation_are_numpys(model: Model, split: training.Split) -> None:
+def test_mean_and_deviation_are_numpys(model: Model, split: Split) -> None:
     for feature in model.feature_names:
         found, values = baseline(model, feature).baseline, split.train[feature].to_numpy(dtype=float)
         assert found.profile.mean == pytest.approx(values.mean(), rel=1e-9)
@@ -144,7 +147,7 @@ def test_mean_and_deviation_are_numpys(model: Model, split: training.Split) -> N
 
 
 @pytest.mark.parametrize("segment", EVERYBODY)
-def test_it_rests_on_distinct_users_and_not_on_rows(model: Model, split: training.Split, segment: str) -> None:
+def test_it_rests_on_distinct_users_and_not_on_rows(model: Model, split: Split, segment: str) -> None:
     part = split.train[EVERYBODY[segment](split.train)]
     for feature in (*model.feature_names, LABEL):
         found = baseline(model, feature, segment).baseline
@@ -153,7 +156,7 @@ def test_it_rests_on_distinct_users_and_not_on_rows(model: Model, split: trainin
 
 
 @pytest.mark.parametrize("segment", EVERYBODY)
-def test_its_slots_are_the_hours_of_the_week_of_as_of(model: Model, split: training.Split, segment: str) -> None:
+def test_its_slots_are_the_hours_of_the_week_of_as_of(model: Model, split: Split, segment: str) -> None:
     part = split.train[EVERYBODY[segment](split.train)]
     slots = part["as_of"].map(slot_of)
     for feature in model.feature_names:
@@ -184,7 +187,7 @@ def test_an_hour_of_the_week_is_that_of_as_of_and_not_of_the_label(churn: Model)
         drifting.copy_in("training.churn_training_set", written)
         simple = drifting.by_default(churn)
         with warehouse.connect() as connection:
-            write_baselines(connection, simple, "1", training.Split(written, written), "v1", drifting.ScoresItself())
+            write_baselines(connection, simple, "1", Split(written, written), "v1", drifting.ScoresItself())
         found = baseline(simple, "avg_session_duration_minutes", number="1").baseline
     assert set(found.slots) == set(slots)
     assert len(found.slots) > 150
@@ -201,7 +204,7 @@ def test_its_slots_add_up_to_the_whole(model: Model) -> None:
         assert_same(Sketch.total([sketch for sketch, _ in found.slots.values()], found.grid), found.whole)
 
 
-def test_no_cell_of_many_values_holds_much_more_than_its_share(model: Model, split: training.Split) -> None:
+def test_no_cell_of_many_values_holds_much_more_than_its_share(model: Model, split: Split) -> None:
     for feature in model.feature_names:
         found = baseline(model, feature).baseline
         values = split.train[feature].to_numpy(dtype=float)
@@ -209,7 +212,7 @@ def test_no_cell_of_many_values_holds_much_more_than_its_share(model: Model, spl
         assert found.whole.counts.max() <= max(times.max(), 2 * len(values) / 64)
 
 
-def test_it_says_from_when_to_when_its_rows_are(model: Model, split: training.Split) -> None:
+def test_it_says_from_when_to_when_its_rows_are(model: Model, split: Split) -> None:
     ((first, last),) = rows(
         "select starts_at, ends_at from monitoring.feature_baselines where model_name = 'counted'"
         " and feature = 'session_count' and segment = 'all'"
@@ -217,7 +220,7 @@ def test_it_says_from_when_to_when_its_rows_are(model: Model, split: training.Sp
     assert (first, last) == (split.train["as_of"].min(), split.train["as_of"].max())
 
 
-def test_promoting_again_replaces_it(model: Model, split: training.Split, extract: Any, estimator: Any) -> None:
+def test_promoting_again_replaces_it(model: Model, split: Split, extract: Any, estimator: Any) -> None:
     def kept() -> list[Any]:
         return rows(
             "select feature, segment, version, slot, entities, counts, missing from monitoring.feature_baselines"
@@ -230,15 +233,15 @@ def test_promoting_again_replaces_it(model: Model, split: training.Split, extrac
 
 
 def test_promoting_again_makes_no_new_cells_for_a_feature_that_fits_them(
-    model: Model, split: training.Split, extract: Any, estimator: Any
+    model: Model, split: Split, extract: Any, estimator: Any
 ) -> None:
     before = {feature: baseline(model, feature).grid_id for feature in (*model.feature_names, LABEL)}
     write(model, split, extract, estimator)
     assert {feature: baseline(model, feature).grid_id for feature in before} == before
 
 
-def test_each_version_has_one_of_its_own(model: Model, split: training.Split, extract: Any, estimator: Any) -> None:
-    half = training.Split(split.train[split.train["label_at"] <= split.train["label_at"].median()], split.holdout)
+def test_each_version_has_one_of_its_own(model: Model, split: Split, extract: Any, estimator: Any) -> None:
+    half = Split(split.train[split.train["label_at"] <= split.train["label_at"].median()], split.holdout)
     before = baseline(model, "session_count").baseline.whole
     try:
         write(model, half, extract, estimator, number="8")
@@ -250,9 +253,7 @@ def test_each_version_has_one_of_its_own(model: Model, split: training.Split, ex
         execute("delete from monitoring.feature_baselines where model_name = 'counted' and version = '8'")
 
 
-def test_a_feature_whose_drift_is_off_has_none(
-    model: Model, split: training.Split, extract: Any, estimator: Any
-) -> None:
+def test_a_feature_whose_drift_is_off_has_none(model: Model, split: Split, extract: Any, estimator: Any) -> None:
     quiet = with_feature(model.model_copy(update={"name": "quiet"}), "session_count", drift=DriftSettings(watch=False))
     write(quiet, split, extract, estimator)
     named = {name for (name,) in rows("select feature from monitoring.feature_baselines where model_name = 'quiet'")}

@@ -1,11 +1,15 @@
 """The life of a model on the sample: trained, promoted, scoring, watched, judged. Registry and warehouse are real."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
+from mlflow import MlflowClient
 
 from features import ledger, tracking, warehouse
 from features.contract import Model, PromotionSettings, TrainingSettings
@@ -13,9 +17,11 @@ from features.drift import DriftStatus
 from features.errors import SkewlessError
 from features.extracts import training_extract
 from features.steps.decide import decide, gather
-from features.steps.score import score
-from features.steps.train import promote, train
+from features.steps.score import refuse_unscored, score
+from features.steps.promote import promote
+from features.steps.train import train
 from features.steps.watch import plan, watch_feature
+from tests.dbt_project.oracle import FEATURES
 from tests.steps.small import registry, use
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
@@ -100,24 +106,102 @@ def test_a_champion_has_a_baseline_of_the_rows_it_was_fitted_on(champion: tracki
 
 
 def test_the_evaluation_is_kept(champion: tracking.Version) -> None:
-    evaluation = one("select * from monitoring.model_evaluations where model_name = 'churn'")
-    assert evaluation["promoted"]
-    assert evaluation["extract_id"] == champion.extract_id
-    assert evaluation["metrics"]["roc_auc"] == pytest.approx(champion.metrics["roc_auc"])
-    assert "there is no other champion" in evaluation["reason"]
+    row = one("select * from monitoring.model_evaluations where model_name = 'churn'")
+    assert row["promoted"]
+    assert row["extract_id"] == champion.extract_id
+    assert row["metrics"]["roc_auc"] == pytest.approx(champion.metrics["roc_auc"])
+    assert "There is no other champion." in row["reason"]
+    evaluation = row["evaluation"]
+    roc_auc = evaluation["metrics"]["roc_auc"]
+    assert roc_auc["low"] < roc_auc["estimate"] < roc_auc["high"]
+    assert roc_auc["estimate"] == row["metrics"]["roc_auc"]
+    assert evaluation["simple"]["recency_only"]["estimate"] < evaluation["simple"]["logistic_regression"]["estimate"]
+    assert evaluation["simple"]["logistic_regression"]["estimate"] < roc_auc["estimate"]
+    assert {part["name"] for part in evaluation["slices"]} == {"frequent", "new_entities"}
+    assert len(evaluation["calibration"]) == 10
+    assert evaluation["calibration_error"] < 0.05
+    assert {each["feature"] for each in evaluation["importance"]} == set(FEATURES)
+    assert set(evaluation["parameters"]) >= {"learning_rate", "max_leaf_nodes"} or evaluation["parameters"] == {}
+
+
+def test_every_check_of_the_gate_is_kept(champion: tracking.Version) -> None:
+    checks = one("select checks from monitoring.model_evaluations where model_name = 'churn'")["checks"]
+    assert [each["check"] for each in checks] == [
+        "stable",
+        "minimum",
+        "champion",
+        "slice",
+        "slice",
+        "simpler_model",
+        "simpler_model",
+        "canary",
+    ]
+    assert all(each["passed"] and each["evidence"] for each in checks)
+
+
+def test_mlflow_says_where_the_champion_comes_from(champion: tracking.Version, churn: Model) -> None:
+    client = MlflowClient()
+    run = client.get_run(champion.run_id)
+    tags = run.data.tags
+    assert tags["extract_id"] == champion.extract_id
+    assert tags["extract_checksum"] == one("select row_checksum as c from training.extracts")["c"]
+    assert tags["feature_version"] == champion.feature_version
+    assert tags["as_of"] == AS_OF.isoformat()
+    assert tags["first_label_at"] < tags["last_label_at"] < tags["as_of"]
+    assert len(tags["git_commit"].split(" ")[0]) == 40
+    assert tags["dbt_invocation_id"] == one(
+        "select dbt_invocation_id as id from features.builds where feature_view = 'user_session_features'"
+    )["id"]  # fmt: skip
+    version = client.get_model_version(churn.name, champion.number)
+    assert {name: version.tags[name] for name in ("extract_id", "git_commit", "dbt_invocation_id")} == {
+        name: tags[name] for name in ("extract_id", "git_commit", "dbt_invocation_id")
+    }
+
+
+def test_mlflow_has_parameters_intervals_plots_signature_and_the_simple_models(
+    champion: tracking.Version, churn: Model
+) -> None:
+    client = MlflowClient()
+    run = client.get_run(champion.run_id)
+    assert run.data.params["estimator"] == churn.training.estimator
+    assert run.data.metrics["roc_auc_low"] < run.data.metrics["roc_auc"] < run.data.metrics["roc_auc_high"]
+    assert "slice/frequent/roc_auc" in run.data.metrics
+    plots = {artifact.path for artifact in client.list_artifacts(champion.run_id, "plots")}
+    assert plots == {f"plots/{name}.png" for name in ("roc", "calibration", "importance", "scores")}
+    files = {artifact.path for artifact in client.list_artifacts(champion.run_id)}
+    assert files >= {"evaluation.json", "search.json", "drift_baseline.json"}
+    info = mlflow.models.get_model_info(f"models:/{churn.name}/{champion.number}")
+    assert [column.name for column in info.signature.inputs] == list(churn.feature_names)
+    assert info.saved_input_example_info is not None
+    simple = tracking.load_simple(champion, ["logistic_regression", "recency_only"])
+    assert {list(model.classes_)[1] for model in simple.values()} == {True}
+
+
+def test_the_drift_baseline_goes_with_the_version(champion: tracking.Version, churn: Model) -> None:
+    path = MlflowClient().download_artifacts(champion.run_id, "drift_baseline.json")
+    kept = json.loads(Path(path).read_text())
+    assert (kept["model"], kept["version"]) == ("churn", champion.number)
+    whole = {part["feature"]: part for part in kept["baselines"] if part["segment"] == "all"}
+    assert set(whole) == {*churn.feature_names, "(prediction)", "(label)"}
+    stored = one("select row_count as n from monitoring.model_baselines where model_name = 'churn'")["n"]
+    assert {sum(whole[name]["counts"]) + whole[name]["missing"] for name in churn.feature_names} == {stored}
+
+
+def test_a_promoted_challenger_is_a_challenger_no_longer(champion: tracking.Version, churn: Model) -> None:
+    assert MlflowClient().get_registered_model(churn.name).aliases == {"champion": champion.number}
 
 
 def test_promoting_again_changes_nothing(champion: tracking.Version, churn: Model) -> None:
     assert promote(churn, champion.number, AS_OF)["promoted"]
     assert tracking.champion(churn) == champion
-    for table in ("model_baselines", "model_evaluations"):
+    for table in ("model_baselines", "model_evaluations", "champions"):
         assert one(f"select count(*) as n from monitoring.{table} where model_name = 'churn'") == {"n": 1}
 
 
 def test_scoring_twice_writes_each_score_once(champion: tracking.Version, churn: Model) -> None:
     facts = score(churn, AS_OF)
     before = rows("select * from serving.predictions where model_name = 'churn' order by entity_id")
-    assert score(churn, AS_OF) == facts == {"model_version": champion.number, "scored": len(before)}
+    assert score(churn, AS_OF) == facts == {"model_version": champion.number, "scored": len(before), "refused": None}
     assert rows("select * from serving.predictions where model_name = 'churn' order by entity_id") == before
 
 
@@ -144,22 +228,30 @@ def test_a_champion_of_another_definition_does_not_score(champion: tracking.Vers
             " values ('user_session_features', 'another', 'select')"
         )
     try:
-        with pytest.raises(SkewlessError) as error:
-            score(churn, AS_OF)
+        facts = score(churn, AS_OF)
+        planned = plan(churn, AS_OF)
+        decision = decide(churn, AS_OF, "run 1")
     finally:
         with warehouse.connect() as connection:
             connection.execute("delete from features.feature_versions where feature_version = 'another'")
-    assert f"churn v{champion.number} was trained on definition {champion.feature_version}" in str(error.value)
-    assert "which is another now. Trigger churn_training with this partition key." in str(error.value)
+    assert facts["scored"] == 0
+    assert f"churn v{champion.number} was trained on definition {champion.feature_version}" in facts["refused"]
+    assert "which is another now. Nobody is scored until churn_retraining" in facts["refused"]
+    with pytest.raises(SkewlessError, match="which is another now"):
+        refuse_unscored(facts)
+    assert planned["champion"] is None, "what was learnt of another definition says nothing of this one"
+    assert (decision["should_retrain"], decision["trigger"]) == (True, "definition_changed")
+    assert "The features have a new definition, another;" in decision["reason"]
 
 
 def test_while_there_is_no_champion_nothing_is_scored_and_one_is_asked_for(churn: Model) -> None:
     unborn = named(churn, "unborn")
     assert tracking.champion(unborn) is None
     assert plan(unborn, AS_OF)["champion"] is None
-    assert score(unborn, AS_OF) == {"model_version": None, "scored": 0}
+    assert score(unborn, AS_OF) == {"model_version": None, "scored": 0, "refused": None}
     assert one(COUNT_PREDICTIONS, "unborn", AS_OF) == {"n": 0}
     assert decide(unborn, AS_OF, "run 1") == {
+        "outcome": "retrain",
         "should_retrain": True,
         "trigger": "no_model",
         "priority": "critical",
@@ -171,13 +263,15 @@ def test_while_there_is_no_champion_nothing_is_scored_and_one_is_asked_for(churn
 
 def test_a_challenger_that_is_not_good_enough_leaves_the_champion_in_place(churn: Model) -> None:
     guess = TrainingSettings(estimator="sklearn.dummy.DummyClassifier")
-    model = named(churn, "guarded", training=TrainingSettings(estimator="sklearn.naive_bayes.GaussianNB"))
+    model = named(churn, "guarded", training=TrainingSettings())
     first = train(model, AS_OF)
     assert promote(model, first, AS_OF)["promoted"]
     second = train(named(model, "guarded", training=guess), AS_OF)
     facts = promote(model, second, AS_OF)
     assert (facts["version"], facts["promoted"]) == (second, False)
-    assert facts["reason"] == "Its roc_auc 0.5000 is below the minimum 0.6."
+    assert "Its roc_auc 0.5000 (0.5000 to 0.5000)" in facts["reason"]
+    assert "is below the minimum 0.6." in facts["reason"]
+    assert "it is not better." in facts["reason"]
     assert champion_of(model) == first
     evaluation = one(
         "select promoted, reason from monitoring.model_evaluations where model_name = 'guarded' and model_version = %s",
@@ -187,13 +281,13 @@ def test_a_challenger_that_is_not_good_enough_leaves_the_champion_in_place(churn
     baselines = rows("select model_version from monitoring.model_baselines where model_name = 'guarded'")
     assert baselines == [{"model_version": first}]
     # Its settings change, and the task is cleared: the evaluation says what holds now.
-    lenient = named(model, "guarded", promotion=PromotionSettings(minimum=0.4, tolerance=0.5))
-    assert promote(lenient, second, AS_OF)["promoted"]
-    assert champion_of(model) == second
+    strict = named(model, "guarded", promotion=PromotionSettings(minimum=0.9))
+    assert "is below the minimum 0.9." in promote(strict, second, AS_OF)["reason"]
     kept = one(
-        "select promoted from monitoring.model_evaluations where model_version = %s and model_name = 'guarded'", second
+        "select reason from monitoring.model_evaluations where model_version = %s and model_name = 'guarded'", second
     )
-    assert kept == {"promoted": True}
+    assert "is below the minimum 0.9." in kept["reason"]
+    assert MlflowClient().get_registered_model("guarded").aliases == {"champion": first, "challenger": second}
 
 
 def test_an_older_training_never_replaces_a_champion_that_knows_more(champion: tracking.Version, churn: Model) -> None:
@@ -219,9 +313,19 @@ def test_a_calm_champion_stays_and_deciding_again_replaces_the_decision(
     assert kept["should_retrain"] is first["should_retrain"]
     assert kept["reason"] == first["reason"]
     findings = {finding["trigger"]: finding for finding in kept["triggers"]}
-    assert list(findings) == ["performance", "drift", "scheduled", "data_volume"]
+    assert list(findings) == [
+        "no_model",
+        "definition_changed",
+        "performance",
+        "manual",
+        "drift",
+        "scheduled",
+        "data_volume",
+    ]
+    assert kept["outcome"] == first["outcome"] == "unknown", "no label has matured since, so performance is unknown"
+    assert kept["feature_version"] == champion.feature_version
     assert findings["performance"]["fired"] is None
-    assert findings["scheduled"]["evidence"] == "The champion is 0 days old; it may become 30."
+    assert findings["scheduled"]["evidence"].startswith("The champion is 0 days old; it may become 30 until a decay")
     assert findings["data_volume"]["evidence"].startswith("0 labels matured")
     assert kept["blocked_by"] == []
 
@@ -252,19 +356,22 @@ def test_the_policy_judges_by_labels_that_matured_since_the_training(champion: t
         month_old.trained_as_of,
         AS_OF,
     )
-    assert inputs.new_labels == inputs.recent_labels == matured["n"] > 500
-    assert 0.75 < inputs.recent_metric < 0.9
+    assert inputs.new_labels == inputs.performance.labels == matured["n"] > 500
+    assert 0.75 < inputs.performance.low < inputs.performance.metric < inputs.performance.high < 0.9
+    newest = one("select max(matured_at) as at from training.churn_training_set where matured_at <= %s", AS_OF)
+    assert inputs.newest_label == newest["at"]
     assert inputs.champion.holdout_metric == champion.metrics["roc_auc"]
 
 
 def test_a_feature_that_nobody_watched_is_unknown_to_the_policy(champion: tracking.Version, churn: Model) -> None:
     earlier = AS_OF - timedelta(hours=1)
     with warehouse.connect() as connection:
-        assert gather(connection, churn, champion, earlier).drift == []
+        assert gather(connection, churn, champion, earlier).drift is None
     watch_feature(churn, "session_count", plan(churn, earlier), earlier)
     with warehouse.connect() as connection:
         drift = gather(connection, churn, champion, earlier).drift
-    assert {finding.feature: finding.status for finding in drift} == {
+    assert drift.as_of == earlier
+    assert {finding.feature: finding.status for finding in drift.findings} == {
         "session_count": "insufficient_data",
         **dict.fromkeys(churn.feature_names[1:], "not_reported"),
     }

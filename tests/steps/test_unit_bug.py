@@ -15,7 +15,8 @@ from features.steps.conclude import conclude
 from features.steps.decide import decide
 from features.steps.publish import publish
 from features.steps.score import score
-from features.steps.train import promote, train
+from features.steps.promote import promote
+from features.steps.train import train
 from features.steps.watch import plan, watch_feature
 from tests.dbt_project.oracle import copy_of
 from tests.steps.small import execute, registry, rows, run_dbt, use
