@@ -67,9 +67,9 @@ def succession(reigns: Iterable[Reign]) -> list[Reign]:
     """
     line: list[Reign] = []
     for reign in reigns:
-        if reign.kind == "rollback":
-            while line and line[-1].version != reign.version:
-                line.pop()
-        if not line or line[-1].version != reign.version:
+        known = [one.version for one in line]
+        if reign.kind == "rollback" and reign.version in known:
+            line = line[: known.index(reign.version) + 1]
+        elif known[-1:] != [reign.version]:
             line.append(reign)
     return line

@@ -1,7 +1,8 @@
 """The whole chain through a real scheduler and its workers, started the way `make up` starts it.
 
 It runs from a copy of the project in which a feature has been added as the README says: one line of SQL and one entry
-of YAML. No other edit is made, so everything here that sees the new feature sees it by itself.
+of YAML; and in which a person has to approve of retraining. No other edit is made, so everything here that sees the new
+feature sees it by itself.
 """
 
 import os
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -25,6 +28,7 @@ from features.local.airflow_api import DONE, AirflowApi, DagRun
 from tests.conftest import drop_database
 
 FIRST, SECOND, THIRD = "2013-07-09T00:00:00", "2013-07-10T00:00:00", "2013-07-11T00:00:00"
+BROKEN = "2013-07-12T00:00:00"
 FEATURE = "long_sessions_last_30_days"
 FEATURE_SQL = f"    count(*) filter (where duration_seconds > 3 * 3600 and {{{{ in_last(days=30) }}}}) as {FEATURE},\n"
 FEATURE_YAML = f"""\
@@ -32,6 +36,15 @@ FEATURE_YAML = f"""\
         description: Sessions of more than three hours in the 30 days before as_of.
         data_type: bigint
         config: {{meta: {{feature: true}}}}
+"""
+RETRAINING_YAML = "          drift_severity: critical\n"
+APPROVAL_YAML = "          approval: {timeout_hours: 1}\n"
+# Upstream delivers its whole history again, in minutes instead of seconds.
+REDELIVERY = """
+insert into raw.session_events (event_id, user_id, event_type, started_at, duration_seconds, ingested_at)
+select event_id, user_id, event_type, started_at, round(duration_seconds / 60.0), %s
+from staging.stg_session_events
+where superseded_at is null and ingested_at < %s
 """
 SKEWLESS = Path(sys.executable).with_name("skewless")
 
@@ -56,6 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     view = home / "dbt_project" / "models" / "features" / "user_session_features"
     add(view.with_suffix(".sql"), FEATURE_SQL, before="{% endcall %}")
     add(view.with_suffix(".yml"), FEATURE_YAML, before="      - name: feature_version")
+    add(home / "dbt_project" / "models" / "exposures.yml", APPROVAL_YAML, before=RETRAINING_YAML)
     return home
 
 
@@ -99,14 +113,35 @@ def airflow(up: subprocess.Popen[str]) -> AirflowApi:
 
 @pytest.fixture(scope="module")
 def first(airflow: AirflowApi) -> list[DagRun]:
-    """The runs of the first partition: there is no champion yet."""
-    return demo.run_partition(airflow, FIRST, demo.quiet())
+    """The runs of the first partition: there is no champion yet, and somebody approves of the first one."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        runs = pool.submit(demo.run_partition, airflow, FIRST, demo.quiet())
+        answer(airflow, FIRST, "Approve")
+        return runs.result()
 
 
 @pytest.fixture(scope="module")
 def second(airflow: AirflowApi, first: list[DagRun]) -> list[DagRun]:
     """The runs of the day after: a young champion."""
     return demo.run_partition(airflow, SECOND, demo.quiet())
+
+
+def answer(airflow: AirflowApi, partition: str, option: str) -> DagRun:
+    """Answers the approval that a partition waits for, once it asks, and waits for the run's end."""
+    deadline = time.monotonic() + 240
+    while not (waiting := [run for run in asking(airflow) if run.partition_key == partition]):
+        assert time.monotonic() < deadline, "nobody was asked"
+        time.sleep(0.5)
+    airflow.answer(waiting[0], "ask", option)
+    assert finished(airflow, "churn_approval", waiting[0].run_id) == "success"
+    return waiting[0]
+
+
+def asking(airflow: AirflowApi) -> list[DagRun]:
+    """The approvals that wait for a person."""
+    runs = airflow.get("dags/churn_approval/dagRuns", state="running")["dag_runs"]
+    found = [airflow.run("churn_approval", run["dag_run_id"]) for run in runs]
+    return [run for run in found if airflow.task_states(run)["ask"] == "awaiting_input"]
 
 
 def manifest_of(home: Path) -> Path:
@@ -147,10 +182,19 @@ def test_a_second_start_says_that_it_runs(up: subprocess.Popen[str]) -> None:
     assert up.poll() is None
 
 
-def test_the_first_partition_leads_to_training(first: list[DagRun]) -> None:
+def test_the_first_partition_leads_to_training_once_somebody_approves(first: list[DagRun]) -> None:
+    with_approval = [*demo.CHAIN[:-1], "churn_approval", demo.CHAIN[-1]]
     assert [(run.dag_id, run.state, run.partition_key) for run in first] == [
-        (dag_id, "success", FIRST) for dag_id in demo.CHAIN
+        (dag_id, "success", FIRST) for dag_id in with_approval
     ]
+
+
+def test_the_person_was_told_why(airflow: AirflowApi, first: list[DagRun]) -> None:
+    (run,) = [run for run in first if run.dag_id == "churn_approval"]
+    asked = airflow.get(f"dags/churn_approval/dagRuns/{run.run_id}/taskInstances/ask/-1/hitlDetails")
+    assert asked["subject"] == f"Retrain churn as of {FIRST}?"
+    assert asked["body"] == "There is no champion yet.\n\nTrigger: no_model; priority: critical."
+    assert (asked["chosen_options"], asked["responded_by_user"]["name"]) == (["Approve"], "admin")
 
 
 def test_each_dbt_model_is_a_task(airflow: AirflowApi, first: list[DagRun]) -> None:
@@ -280,10 +324,12 @@ def test_each_feature_is_a_task_named_after_it_and_the_asset_says_what_was_found
 
 
 def test_each_partition_has_its_decision(second: list[DagRun]) -> None:
-    assert rows("select should_retrain, trigger, priority from monitoring.retraining_decisions order by as_of") == [
-        (True, "no_model", "critical"),
-        (False, None, "none"),
-    ]
+    assert rows(
+        "select outcome, should_retrain, trigger, priority from monitoring.retraining_decisions order by as_of"
+    ) == [
+        ("retrain", True, "no_model", "critical"),
+        ("hold", False, None, "none"),
+    ], rows("select reason from monitoring.retraining_decisions")
     assert [run.dag_id for run in second] == list(demo.CHAIN[:4]), "a decision to hold starts no training"
 
 
@@ -318,6 +364,81 @@ def test_running_a_partition_again_changes_nothing(airflow: AirflowApi, second: 
     assert rows(query) == before
 
 
+def decided(partition: str) -> tuple[object, ...]:
+    (row,) = rows(f"select outcome, trigger, reason from monitoring.retraining_decisions where as_of = '{partition}Z'")
+    return row
+
+
+def ask_for_retraining(airflow: AirflowApi, partition: str, run_id: str) -> dict[str, str]:
+    """Somebody triggers churn_retraining with a reason. Gives its tasks' states."""
+    airflow.trigger("churn_retraining", partition, run_id, {"because": f"{run_id} was asked for"})
+    assert finished(airflow, "churn_retraining", run_id) == "success"
+    return airflow.task_states(airflow.run("churn_retraining", run_id))
+
+
+def test_what_a_person_rejects_is_not_trained(airflow: AirflowApi, second: list[DagRun]) -> None:
+    assert ask_for_retraining(airflow, SECOND, "rejected")["start_training"] == "success"
+    assert decided(SECOND) == ("retrain", "manual", "Asked for by hand: rejected was asked for.")
+    # While one waits for an answer, another is not started.
+    assert ask_for_retraining(airflow, SECOND, "in_flight")["start_training"] == "skipped"
+    outcome, trigger, reason = decided(SECOND)
+    assert (outcome, trigger) == ("blocked", "manual")
+    assert "a training is under way" in str(reason)
+    run = answer(airflow, SECOND, "Reject")
+    assert airflow.task_states(run)["start_training"] == "skipped"
+    assert rows("select count(*) as n from monitoring.model_evaluations") == [(1,)]
+
+
+@pytest.fixture(scope="module")
+def retrained(airflow: AirflowApi, second: list[DagRun]) -> DagRun:
+    """A second version, which somebody asked for and approved of; the run that trained it."""
+    trained = len(airflow.get("dags/churn_training/dagRuns")["dag_runs"])
+    ask_for_retraining(airflow, SECOND, "approved")
+    answer(airflow, SECOND, "Approve")
+    deadline = time.monotonic() + 120
+    while len(runs := airflow.get("dags/churn_training/dagRuns", order_by="id")["dag_runs"]) == trained:
+        assert time.monotonic() < deadline, "nothing was trained"
+        time.sleep(0.5)
+    assert finished(airflow, "churn_training", runs[-1]["dag_run_id"]) == "success"
+    return airflow.run("churn_training", runs[-1]["dag_run_id"])
+
+
+def test_a_challenger_that_is_as_good_passes_the_gate(retrained: DagRun, churn: Model) -> None:
+    assert retrained.partition_key == SECOND
+    assert rows(
+        "select model_version, promoted, reason like '%Against champion v1 on the same rows%' as compared"
+        " from monitoring.model_evaluations order by model_version"
+    ) == [("1", True, False), ("2", True, True)]
+    assert rows("select model_version, replaced_version, kind from monitoring.champions order by champion_id") == [
+        ("1", None, "promotion"),
+        ("2", "1", "promotion"),
+    ]
+    champion = tracking.champion(churn)
+    assert champion is not None
+    assert champion.number == "2"
+
+
+def test_a_model_is_rolled_back_by_one_run(airflow: AirflowApi, retrained: DagRun, churn: Model) -> None:
+    airflow.trigger("churn_rollback", None, "back_to_the_first", {"because": "a drill"})
+    assert finished(airflow, "churn_rollback", "back_to_the_first") == "success"
+    champion = tracking.champion(churn)
+    assert champion is not None
+    assert champion.number == "1"
+    assert rows(
+        "select model_version, replaced_version, because, dag_run_id from monitoring.champions where kind = 'rollback'"
+    ) == [("1", "2", "a drill", "back_to_the_first")]
+
+
+def test_a_rolled_back_model_scores_the_next_partition(airflow: AirflowApi, retrained: DagRun, churn: Model) -> None:
+    airflow.trigger("churn_scoring", SECOND, "scored_again")
+    assert finished(airflow, "churn_scoring", "scored_again") == "success"
+    champion = tracking.champion(churn)
+    assert champion is not None
+    assert rows(f"select distinct model_version from serving.predictions where as_of = '{SECOND}Z'") == [
+        (champion.number,)
+    ]
+
+
 def test_a_closed_gate_is_a_red_task_and_a_reason_opens_it(airflow: AirflowApi, second: list[DagRun]) -> None:
     with warehouse.connect() as connection:
         connection.execute(
@@ -341,6 +462,24 @@ def test_a_closed_gate_is_a_red_task_and_a_reason_opens_it(airflow: AirflowApi, 
     assert rows("select feature, accepted_because from monitoring.parity_audits where mismatches > 0") == [
         ("avg_session_duration_minutes", because)
     ]
+
+
+def test_a_sick_pipeline_blocks_retraining_even_if_a_person_asks(airflow: AirflowApi, second: list[DagRun]) -> None:
+    """After the test above, so that the partition before it is the one that is live."""
+    delivered = datetime(2013, 7, 11, 23, 30, tzinfo=UTC)
+    with warehouse.connect() as connection:
+        connection.execute(REDELIVERY, [delivered, delivered])
+    runs = demo.run_partition(airflow, BROKEN, demo.quiet())
+    assert [run.dag_id for run in runs] == list(demo.CHAIN[:4])
+    assert rows("select cause, is_data_incident, closed_at from monitoring.drift_incidents where is_data_incident") == [
+        ("unit change", True, None)
+    ]
+    outcome, trigger, reason = decided(BROKEN)
+    assert (outcome, trigger) == ("blocked", "drift")
+    assert "unit change in avg_session_duration_minutes. Ask Feature store maintainers" in str(reason)
+    assert ask_for_retraining(airflow, BROKEN, "impatient")["start_training"] == "skipped"
+    assert decided(BROKEN)[:2] == ("blocked", "manual")
+    assert not asking(airflow)
 
 
 def test_the_monitor_tests_itself(airflow: AirflowApi, second: list[DagRun]) -> None:

@@ -50,7 +50,15 @@ class AirflowApi:
 
     def set_paused(self, dag_id: str, paused: bool) -> None:
         """Pauses a Dag, or lets it run."""
-        answer = self._session.patch(f"{self._url}/dags/{dag_id}", json={"is_paused": paused}, timeout=30)
+        self._patch(f"dags/{dag_id}", {"is_paused": paused})
+
+    def answer(self, run: DagRun, task_id: str, option: str) -> None:
+        """Answers the question that a task of a run asks a person."""
+        path = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        self._patch(path, {"chosen_options": [option], "params_input": {}})
+
+    def _patch(self, path: str, body: Mapping[str, Any]) -> None:
+        answer = self._session.patch(f"{self._url}/{path}", json=body, timeout=30)
         answer.raise_for_status()
 
     def trigger(

@@ -27,6 +27,9 @@ Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.intp]
 Booleans = npt.NDArray[np.bool_]
 
+# Models of the first weeks gain by every further week of labels, whatever the world does, and that looks like ageing:
+# on the flights, models from the eighth week on more than double the slope of the decay curve.
+MIN_HISTORY = timedelta(days=84)
 # A cell is four bytes, so that this is 200 MB.
 MAX_CELLS = 50_000_000
 
@@ -191,7 +194,7 @@ def train_at_many_instants(
     labels: pd.DataFrame,
     recipe: Recipe,
     *,
-    min_history: timedelta = timedelta(0),
+    min_history: timedelta = MIN_HISTORY,
     max_cells: int = MAX_CELLS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> LossMatrix:
@@ -202,8 +205,8 @@ def train_at_many_instants(
     Args:
         labels: one row per label, with the recipe's entity, features and label, and label_at and matured_at
             (timezone-aware); of any length of time, of one definition of the features.
-        min_history: instants with less of it are skipped. A model of the first weeks gains by every further week of
-            labels, whatever the world does, and that would look like ageing. A window of days always has to be full.
+        min_history: instants with less of it, from the first label time on, are skipped. A window of days always has to
+            be full.
         max_cells: of the matrix (label times x rows), four bytes each. Of more rows, only those of some entities are
             scored, chosen by a hash of their key; every model is trained on all.
         on_progress: called after each instant with how many are done, and how many there are.

@@ -58,9 +58,12 @@ def refuse_unusable(split: Split, features: Sequence[str], label: str) -> None:
     """Raises what makes a model impossible or pointless.
 
     Raises:
-        TrainingRefused: when a part has one class only, or a feature has no value, one value, or an infinite one.
+        TrainingRefused: when a label is missing, a part has one class only, or a feature has no value, one value, or
+            an infinite one.
     """
     for name, rows in (("training", split.train), ("holdout", split.holdout)):
+        if missing := int(rows[label].isna().sum()):
+            raise TrainingRefused(f"{missing:,} of {len(rows):,} {name} labels are missing.")
         if rows[label].nunique() < 2:
             raise TrainingRefused(f"All {len(rows):,} {name} labels are {rows[label].iloc[0]}; nothing can be learnt.")
     for name, rows in (("training", split.train), ("holdout", split.holdout)):
@@ -88,10 +91,8 @@ def time_folds(
     known_at = (rows["label_at"] + horizon).to_numpy()
     at = rows["label_at"].to_numpy()
     found = []
-    for fold in range(folds, 0, -1):
+    for fold in range(min(folds, len(times) // span), 0, -1):
         judged = times[len(times) - fold * span : len(times) - (fold - 1) * span]
-        if not len(judged):
-            continue
         fit = np.flatnonzero(known_at <= judged[0])
         test = np.flatnonzero((at >= judged[0]) & (at <= judged[-1]))
         if min(len(fit), len(test)) >= MIN_ROWS:
@@ -100,15 +101,15 @@ def time_folds(
 
 
 def extremes(train: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
-    """Inputs at the edges of what was seen and ten times beyond, one feature at a time and all at once.
+    """Inputs at the edges of what was seen and ten times as far out, one feature at a time and all at once.
 
     Missing values are among them where the training rows have some.
     """
     values = inputs(train, features)
-    middle = values.median()
-    rows = [values.min(), values.max(), 10 * values.max()]
+    low, middle, high = values.min(), values.median(), values.max()
+    rows = [low, high, low - 10 * (high - low), high + 10 * (high - low)]
     for feature in features:
-        edges = [values[feature].min(), values[feature].max(), 10 * values[feature].max()]
+        edges = [row[feature] for row in rows[:4]]
         edges += [np.nan] if values[feature].isna().any() else []
         rows += [middle.where(middle.index != feature, edge) for edge in edges]
     return pd.DataFrame(rows, columns=list(features))

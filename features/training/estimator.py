@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from features.contract import TrainingSettings
 from features.errors import SkewlessError
-from features.training.data import inputs, outcomes
+from features.training.data import TrainingRefused, inputs, outcomes
 
 LOGISTIC_REGRESSION = "logistic_regression"
 RECENCY_ONLY = "recency_only"
@@ -38,9 +38,13 @@ def make_estimator(settings: TrainingSettings, chosen: Mapping[str, Any] | None 
     except (ImportError, AttributeError, ValueError) as error:
         raise SkewlessError(f"training.estimator: {settings.estimator} cannot be imported ({error}).") from error
     try:
-        estimator = kind(**settings.parameters).set_params(**chosen or {})
+        estimator = kind(**settings.parameters)
     except (TypeError, ValueError) as error:
         raise SkewlessError(f"training.parameters: {settings.estimator} refuses them ({error}).") from error
+    try:
+        estimator.set_params(**chosen or {})
+    except ValueError as error:
+        raise SkewlessError(f"training.search.parameters: {settings.estimator} refuses them ({error}).") from error
     if not hasattr(estimator, "predict_proba"):
         raise SkewlessError(f"training.estimator: {settings.estimator} has no predict_proba, so it gives no scores.")
     unset = {
@@ -67,8 +71,15 @@ def _regression() -> Any:
 
 
 def fitted(estimator: Any, rows: pd.DataFrame, features: Sequence[str], label: str) -> Any:
-    """The estimator, fitted on these rows."""
-    return estimator.fit(inputs(rows, features), outcomes(rows, label))
+    """The estimator, fitted on these rows.
+
+    Raises:
+        TrainingRefused: with what the estimator does not like, of the rows or of its parameters' values.
+    """
+    try:
+        return estimator.fit(inputs(rows, features), outcomes(rows, label))
+    except ValueError as error:
+        raise TrainingRefused(f"{type(estimator).__name__} cannot be fitted: {error}") from error
 
 
 def scores(estimator: Any, rows: pd.DataFrame, features: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 from sklearn import metrics
 from sklearn.inspection import permutation_importance
 
@@ -15,7 +16,6 @@ from features.training.estimator import scores
 from features.training.resampling import Booleans, Entities, Floats, Interval, metric_interval
 
 METRICS = ("roc_auc", "average_precision", "accuracy", "brier", "log_loss")
-SMALLER_IS_BETTER = frozenset({"brier", "log_loss"})
 CALIBRATION_BINS = 10
 IMPORTANCE_REPEATS = 5
 # Fewer rows say nothing of a slice.
@@ -24,7 +24,7 @@ MIN_SLICE_ROWS = 200
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """A tenth of the rows, by score: what the model said on average, and how many it was true of."""
+    """About a tenth of the rows, by score: what the model said on average, and how many it was true of."""
 
     mean_score: float
     share_true: float
@@ -99,7 +99,9 @@ def evaluate(
         calibration_error=calibration_error(calibration),
         importance=importances(estimator, holdout, features, label, metric, seed),
         slices=tuple(
-            Slice(name, int(rows.sum()), slice_metric(metric, truth, score, holdout[list(entity)], rows, confidence))
+            Slice(
+                name, int(rows.sum()), slice_metric(metric, truth, score, holdout[list(entity)], rows, confidence, seed)
+            )
             for name, rows in slices.items()
         ),
         simple={
@@ -122,26 +124,28 @@ def judge(estimator: Any, rows: pd.DataFrame, features: Sequence[str], label: st
 
 
 def slice_metric(
-    metric: str, truth: Booleans, score: Floats, entity: pd.DataFrame, rows: Booleans, confidence: float
+    metric: str, truth: Booleans, score: Floats, entity: pd.DataFrame, rows: Booleans, confidence: float, seed: int = 0
 ) -> Interval:
     """The metric on some of the rows, with its interval."""
     if rows.sum() < MIN_SLICE_ROWS:
         return Interval(float("nan"), float("nan"), float("nan"))
-    return metric_interval(metric, truth[rows], score[rows], Entities(entity[rows]), confidence)
+    return metric_interval(metric, truth[rows], score[rows], Entities(entity[rows], seed=seed), confidence)
 
 
 def calibration_bins(truth: Booleans, score: Floats) -> tuple[CalibrationBin, ...]:
-    """Ten bins of equally many rows, from the lowest scores to the highest."""
-    order = np.argsort(score, kind="stable")
+    """Ten bins of about equally many rows, from the lowest scores to the highest; fewer where many score the same."""
+    lower = stats.rankdata(score, method="min") - 1  # how many score less: the same for all of one score
+    place = (lower * CALIBRATION_BINS // len(score)).astype(int)
+    bins = (place == number for number in range(CALIBRATION_BINS))
     return tuple(
-        CalibrationBin(float(score[rows].mean()), float(truth[rows].mean()), len(rows))
-        for rows in np.array_split(order, CALIBRATION_BINS)
-        if len(rows)
+        CalibrationBin(float(score[rows].mean()), float(truth[rows].mean()), int(rows.sum()))
+        for rows in bins
+        if rows.any()
     )
 
 
 def calibration_error(bins: Sequence[CalibrationBin]) -> float:
-    """Expected calibration error, as Naeini, Cooper and Hauskrecht, AAAI 2015, on bins of equally many rows."""
+    """Expected calibration error, as Naeini, Cooper and Hauskrecht, AAAI 2015, on bins of about equally many rows."""
     rows = sum(each.rows for each in bins)
     return sum(each.rows * abs(each.mean_score - each.share_true) for each in bins) / rows
 

@@ -68,7 +68,10 @@ def _fit_calibrated(
     if settings.calibration == "none":
         return fitted(estimator, train, features, label)
     # A model is too sure of rows it has learnt, so the newest label times are left to the calibration.
-    inner = split_in_time(train, horizon, settings.calibration_label_times)
+    try:
+        inner = split_in_time(train, horizon, settings.calibration_label_times)
+    except TrainingRefused as refusal:
+        raise TrainingRefused(f"Nothing is left for the calibration. {refusal}") from refusal
     if inner.train[label].nunique() < 2 or inner.holdout[label].nunique() < 2:
         raise TrainingRefused("The label times for the calibration, or those before them, have one class only.")
     log.info("Calibrating (%s) on %s rows that were not fitted on.", settings.calibration, f"{len(inner.holdout):,}")

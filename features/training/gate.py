@@ -76,7 +76,7 @@ class PromotionDecision:
 
 def judge_challenger(trial: Trial, settings: PromotionSettings, *, seed: int = 0) -> PromotionDecision:
     """The gate's decision; it needs every check to pass."""
-    checks = tuple(_checks(trial, settings, Entities(trial.entity, seed=seed)))
+    checks = tuple(_checks(trial, settings, seed))
     failed = [each for each in checks if not each.passed]
     # Of a promotion the two that say how good it is; all are kept.
     telling = failed or [each for each in checks if each.check in {GateCheck.MINIMUM, GateCheck.CHAMPION}]
@@ -84,12 +84,13 @@ def judge_challenger(trial: Trial, settings: PromotionSettings, *, seed: int = 0
     return PromotionDecision(not failed, reason, checks)
 
 
-def _checks(trial: Trial, settings: PromotionSettings, entities: Entities) -> Iterator[Checked]:
+def _checks(trial: Trial, settings: PromotionSettings, seed: int) -> Iterator[Checked]:
+    entities = Entities(trial.entity, seed=seed)
     yield _stable(trial)
     yield _minimum(trial, settings, entities)
     yield _champion(trial, settings, entities)
     for name, rows in trial.slices.items():
-        yield _slice(name, rows, trial, settings)
+        yield _slice(name, rows, trial, settings, seed)
     for name, scores in trial.simple.items():
         yield _simpler_model(name, scores, trial, settings, entities)
     yield _canary(trial, settings)
@@ -115,7 +116,8 @@ def _stable(trial: Trial) -> Checked:
 def _minimum(trial: Trial, settings: PromotionSettings, entities: Entities) -> Checked:
     name = settings.metric
     found = metric_interval(name, trial.truth, trial.challenger, entities, settings.confidence)
-    passed = found.estimate >= settings.minimum  # which NaN is not
+    # Which NaN is not; and of a metric that has no bounds nothing is known.
+    passed = bool(found.estimate >= settings.minimum and np.isfinite(found.low))
     comparison = "reaches" if passed else "is below"
     return Checked(
         GateCheck.MINIMUM,
@@ -136,20 +138,20 @@ def _champion(trial: Trial, settings: PromotionSettings, entities: Entities) -> 
         GateCheck.CHAMPION,
         passed,
         f"Against champion v{trial.champion_version} on the same rows: {_signed(found)}; the lower bound "
-        f"{'exceeds' if passed else 'does not exceed'} -{settings.tolerance:g}.",
+        f"{'exceeds' if passed else 'does not exceed'} {0 - settings.tolerance:g}.",
     )
 
 
-def _slice(name: str, rows: Booleans, trial: Trial, settings: PromotionSettings) -> Checked:
+def _slice(name: str, rows: Booleans, trial: Trial, settings: PromotionSettings, seed: int) -> Checked:
     """Small slices have wide intervals, so their tolerance is wider; where there is too little, nothing is said."""
     truth = trial.truth[rows]
     if len(truth) < MIN_SLICE_ROWS or min(truth.sum(), (~truth).sum()) < MIN_SLICE_OF_EACH_CLASS:
         return Checked(GateCheck.SLICE, True, f"{name}: {len(truth):,} rows, too few of both classes to judge.")
-    entities = Entities(trial.entity[rows])
+    entities = Entities(trial.entity[rows], seed=seed)
     score = trial.challenger[rows]
     own = metric_interval(settings.metric, truth, score, entities, settings.confidence)
     evidence = f"{name}: {settings.metric} {own.estimate:.4f} on {len(truth):,} rows"
-    passed = own.estimate >= settings.slice_minimum
+    passed = bool(own.estimate >= settings.slice_minimum and np.isfinite(own.low))
     if not passed:
         evidence += f", below the minimum {settings.slice_minimum:g}"
     if trial.champion is not None:
@@ -160,7 +162,7 @@ def _slice(name: str, rows: Booleans, trial: Trial, settings: PromotionSettings)
         passed = passed and close
         evidence += (
             f", against the champion {_signed(found)}; the lower bound "
-            f"{'exceeds' if close else 'does not exceed'} -{settings.slice_tolerance:g}"
+            f"{'exceeds' if close else 'does not exceed'} {0 - settings.slice_tolerance:g}"
         )
     return Checked(GateCheck.SLICE, passed, f"{evidence}.")
 

@@ -17,8 +17,8 @@ from features.drift import DriftStatus
 from features.errors import SkewlessError
 from features.extracts import training_extract
 from features.steps.decide import decide, gather
-from features.steps.score import refuse_unscored, score
 from features.steps.promote import promote
+from features.steps.score import refuse_unscored, score
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
 from tests.dbt_project.oracle import FEATURES
@@ -144,7 +144,8 @@ def test_mlflow_says_where_the_champion_comes_from(champion: tracking.Version, c
     run = client.get_run(champion.run_id)
     tags = run.data.tags
     assert tags["extract_id"] == champion.extract_id
-    assert tags["extract_checksum"] == one("select row_checksum as c from training.extracts")["c"]
+    kept = one("select row_checksum from training.extracts where extract_id = %s", champion.extract_id)
+    assert tags["extract_checksum"] == kept["row_checksum"]
     assert tags["feature_version"] == champion.feature_version
     assert tags["as_of"] == AS_OF.isoformat()
     assert tags["first_label_at"] < tags["last_label_at"] < tags["as_of"]

@@ -13,9 +13,9 @@ import pytest
 from features.contract import Model
 from features.steps.conclude import conclude
 from features.steps.decide import decide
+from features.steps.promote import promote
 from features.steps.publish import publish
 from features.steps.score import score
-from features.steps.promote import promote
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
 from tests.dbt_project.oracle import copy_of

@@ -1,230 +1,258 @@
-"""Fitting and judging: the holdout is later than what was learnt from, and data that cannot make a model is refused."""
+"""Fitting: the same rows make the same model, calibration is learnt from rows that were not fitted on."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
-from sklearn import metrics
-from sklearn.ensemble import HistGradientBoostingClassifier
 
-from features import training
-from features.contract import TrainingSettings
-from features.errors import SkewlessError
-from features.training import Split, TrainingRefused
+from features.contract import SearchSettings, TrainingSettings
+from features.training.data import MIN_ROWS, Split, TrainingRefused, split_in_time
+from features.training.estimator import LOGISTIC_REGRESSION, RECENCY_ONLY, fitted, make_estimator, scores
+from features.training.evaluation import judge
+from features.training.fitting import Fitted, fit
+from tests.training.samples import FEATURES, HORIZON, sample_split
 
-HORIZON = timedelta(days=14)
-FIRST = datetime(2013, 3, 5, tzinfo=UTC)
-FEATURES = ["a", "b"]
 TREES = TrainingSettings(
-    estimator="sklearn.ensemble.HistGradientBoostingClassifier", parameters={"random_state": 0, "max_iter": 20}
+    estimator="sklearn.ensemble.HistGradientBoostingClassifier", parameters={"random_state": 0, "max_iter": 8}
 )
 LOGISTIC = TrainingSettings(estimator="sklearn.linear_model.LogisticRegression")
-
-
-def extract(label_times: int = 12, rows_each: int = 250, every: timedelta = timedelta(days=7)) -> pd.DataFrame:
-    """Users with two features; the first one decides the label, with noise."""
-    rng = np.random.default_rng(3)
-    n = label_times * rows_each
-    a = rng.normal(size=n)
-    return pd.DataFrame({
-        "user_id": [f"u{i % rows_each}" for i in range(n)],
-        "label_at": pd.to_datetime([FIRST + i // rows_each * every for i in range(n)], utc=True),
-        "a": a,
-        "b": rng.integers(0, 9, n),
-        "churned": a + rng.normal(size=n) > 0,
-    })
-
-
-@pytest.fixture
-def split() -> Split:
-    return training.split_in_time(extract(), HORIZON, 4)
-
-
-class Flipped:
-    """Says of the class True what its feature says, with its classes in an order that it was given."""
-
-    def __init__(self, classes: list[Any]) -> None:
-        self.classes_ = np.array(classes)
-
-    def predict_proba(self, rows: pd.DataFrame) -> Any:
-        probability = rows["a"].to_numpy()
-        return np.column_stack([probability if bool(name) else 1 - probability for name in self.classes_])
-
-
-def test_the_newest_label_times_are_the_holdout() -> None:
-    rows = extract(label_times=12)
-    split = training.split_in_time(rows, HORIZON, 4)
-    times = sorted(rows["label_at"].unique())
-    assert sorted(split.holdout["label_at"].unique()) == times[-4:]
-    assert len(split.holdout) == 4 * 250
-
-
-def test_nothing_learnt_from_had_its_outcome_after_the_holdout_began() -> None:
-    split = training.split_in_time(extract(), HORIZON, 4)
-    begin = split.holdout["label_at"].min()
-    assert split.train["label_at"].max() + HORIZON == begin  # known exactly then: the last that may be used
-    # With weekly labels and two weeks' horizon exactly one label time is on neither side.
-    assert split.train["label_at"].nunique() == 12 - 4 - 1
-
-
-@given(
-    label_times=st.integers(1, 15),
-    every_hours=st.integers(1, 24 * 30),
-    horizon_hours=st.integers(1, 24 * 60),
-    holdout=st.integers(1, 8),
+FOREST = TrainingSettings(estimator="sklearn.ensemble.RandomForestClassifier", parameters={"n_estimators": 10}, seed=5)
+SEARCHED = FOREST.model_copy(
+    update={
+        "search": SearchSettings(parameters={"max_depth": [2, 4, 8]}, candidates=3, folds=2),
+        "calibration": "sigmoid",
+        "recency_feature": "b",
+    }
 )
-@hypothesis_settings(deadline=None, max_examples=60)
-def test_however_labels_are_spaced_the_two_parts_never_overlap(
-    label_times: int, every_hours: int, horizon_hours: int, holdout: int
-) -> None:
-    rows = extract(label_times, training.MIN_ROWS, timedelta(hours=every_hours))
-    horizon = timedelta(hours=horizon_hours)
-    try:
-        split = training.split_in_time(rows, horizon, holdout)
-    except TrainingRefused:
-        gap = timedelta(hours=every_hours * (label_times - holdout))
-        assert label_times <= holdout or gap < horizon
-        return
-    assert split.train["label_at"].max() + horizon <= split.holdout["label_at"].min()
-    assert not set(split.train.index) & set(split.holdout.index)
-    left_out = rows.drop(index=[*split.train.index, *split.holdout.index])["label_at"]
-    assert all(left_out + horizon > split.holdout["label_at"].min())
-    assert split.holdout["label_at"].nunique() == holdout
+# Each copy of a feature counts as evidence of its own, so naive Bayes is far too sure.
+COPIES = [*FEATURES, "a_again", "a_once_more", "a_ever_again"]
+NAIVE_BAYES = TrainingSettings(estimator="sklearn.naive_bayes.GaussianNB")
 
 
-@pytest.mark.parametrize("label_times", [1, 3, 4])
-def test_too_few_label_times_are_refused_with_their_number(label_times: int) -> None:
-    with pytest.raises(TrainingRefused, match=f"has {label_times} label times; 4 for the holdout and at least one"):
-        training.split_in_time(extract(label_times), HORIZON, 4)
+def fit_sample(settings: TrainingSettings, split: Split | None = None, features: list[str] = FEATURES) -> Fitted:
+    """A model of the sample."""
+    return fit(split or sample_split(), features, "churned", HORIZON, settings)
 
 
-def test_no_row_before_the_gap_is_refused() -> None:
-    with pytest.raises(TrainingRefused, match="The training part has 0 rows; at least 200 are needed"):
-        training.split_in_time(extract(label_times=5), HORIZON, 4)
+def metrics_of(settings: TrainingSettings, split: Split | None = None) -> dict[str, float]:
+    """That model, judged on the holdout."""
+    split = split or sample_split()
+    return judge(fit_sample(settings, split).estimator, split.holdout, FEATURES, "churned")
 
 
-def test_too_few_rows_are_refused_with_the_part_they_lack_in() -> None:
-    with pytest.raises(TrainingRefused, match="The holdout part has 199 rows; at least 200 are needed"):
-        training.split_in_time(extract(10, rows_each=199), HORIZON, 1)
-    training.split_in_time(extract(10, rows_each=200), HORIZON, 1)
+def with_copies() -> Split:
+    """The sample with one feature four times."""
+    split = sample_split()
+    copied = (rows.assign(**dict.fromkeys(COPIES[2:], rows["a"])) for rows in (split.train, split.holdout))
+    return Split(*copied)
 
 
-@pytest.mark.parametrize(("part", "value"), [("training", True), ("training", False), ("holdout", True)])
-def test_one_class_only_is_refused(split: Split, part: str, value: bool) -> None:
-    rows = split.train if part == "training" else split.holdout
-    uniform = rows.assign(churned=value)
-    one_sided = Split(uniform, split.holdout) if part == "training" else Split(split.train, uniform)
-    with pytest.raises(TrainingRefused, match=f"All {len(rows):,} {part} labels are {value}; nothing can be learnt"):
-        training.fit(one_sided, FEATURES, "churned", TREES)
-
-
-@pytest.mark.parametrize("nothing", [None, np.nan])
-def test_a_feature_without_any_value_is_refused(split: Split, nothing: float | None) -> None:
-    empty = Split(split.train.assign(b=nothing), split.holdout)
-    with pytest.raises(TrainingRefused, match="b has no value in any training row"):
-        training.fit(empty, FEATURES, "churned", TREES)
-
-
-def test_a_few_missing_values_are_no_obstacle(split: Split) -> None:
-    split.train.loc[split.train.index[:100], "b"] = np.nan
-    assert training.fit(split, FEATURES, "churned", TREES).metrics["roc_auc"] > 0.7
-
-
-def test_what_the_warehouse_gives_as_objects_is_fitted_too(split: Split) -> None:
-    as_objects = Split(split.train.astype({"b": object, "churned": object}), split.holdout.astype({"churned": object}))
-    expected = training.fit(split, FEATURES, "churned", TREES).metrics
-    assert training.fit(as_objects, FEATURES, "churned", TREES).metrics == expected
-
-
-ESTIMATORS = {
-    "no such module": ("sklearn.forest.Forest", {}, "training.estimator: sklearn.forest.Forest cannot be imported"),
-    "no such class": ("sklearn.ensemble.Forest", {}, "training.estimator: sklearn.ensemble.Forest cannot be imported"),
-    "no path at all": ("LogisticRegression", {}, "training.estimator: LogisticRegression cannot be imported"),
-    "an unknown parameter": (
-        "sklearn.linear_model.LogisticRegression",
-        {"penalties": 3},
-        "training.parameters: sklearn.linear_model.LogisticRegression refuses them (",
-    ),
-    "no probabilities": (
-        "sklearn.linear_model.LinearRegression",
-        {},
-        "training.estimator: sklearn.linear_model.LinearRegression has no predict_proba",
-    ),
-}
-
-
-@pytest.mark.parametrize(("path", "parameters", "message"), ESTIMATORS.values(), ids=ESTIMATORS)
-def test_an_estimator_that_cannot_be_made_is_refused_by_its_name(
-    path: str, parameters: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(SkewlessError) as error:
-        training.make_estimator(TrainingSettings(estimator=path, parameters=parameters))
-    assert str(error.value).startswith(message)
-
-
-def test_the_declared_estimator_is_made_with_its_parameters() -> None:
-    estimator = training.make_estimator(TREES)
-    assert isinstance(estimator, HistGradientBoostingClassifier)
-    assert (estimator.random_state, estimator.max_iter) == (0, 20)
+# What is learnt
 
 
 @pytest.mark.parametrize("settings", [TREES, LOGISTIC], ids=lambda settings: settings.estimator.rpartition(".")[2])
-def test_any_classifier_learns_what_there_is_to_learn(split: Split, settings: TrainingSettings) -> None:
-    fitted = training.fit(split, FEATURES, "churned", settings)
-    assert 0.75 < fitted.metrics["roc_auc"] < 0.9
+def test_any_classifier_learns_what_there_is_to_learn(settings: TrainingSettings) -> None:
+    assert 0.75 < metrics_of(settings)["roc_auc"] < 0.9
 
 
-def test_the_same_seed_gives_the_same_metrics(split: Split) -> None:
-    forest = TrainingSettings(
-        estimator="sklearn.ensemble.RandomForestClassifier", parameters={"random_state": 5, "n_estimators": 10}
-    )
-    first, second = (training.fit(split, FEATURES, "churned", forest).metrics for _ in range(2))
-    assert first == second
-
-
-def test_labels_that_have_nothing_to_do_with_the_features_cannot_be_predicted(split: Split) -> None:
+def test_labels_that_have_nothing_to_do_with_the_features_cannot_be_predicted() -> None:
     rng = np.random.default_rng(1)
+    split = sample_split()
     shuffled = Split(*(rows.assign(churned=rng.permutation(rows["churned"])) for rows in (split.train, split.holdout)))
-    assert 0.42 < training.fit(shuffled, FEATURES, "churned", TREES).metrics["roc_auc"] < 0.58
+    assert 0.42 < metrics_of(TREES, shuffled)["roc_auc"] < 0.58
 
 
-@pytest.mark.parametrize("classes", [[False, True], [True, False], [0, 1], [1, 0]], ids=str)
-def test_a_score_is_the_probability_of_true_whatever_the_order_of_classes(classes: list[Any]) -> None:
-    rows = pd.DataFrame({"a": [0.1, 0.9], "b": [0, 0]})
-    assert training.scores(Flipped(classes), rows, FEATURES).tolist() == pytest.approx([0.1, 0.9])
+def test_a_few_missing_values_are_no_obstacle() -> None:
+    split = sample_split()
+    split.train.loc[split.train.index[:100], "b"] = np.nan
+    assert metrics_of(TREES, split)["roc_auc"] > 0.7
 
 
-def test_inputs_are_chosen_by_name_not_by_position(split: Split) -> None:
-    estimator = training.fit(split, FEATURES, "churned", TREES).estimator
-    expected = training.scores(estimator, split.holdout, FEATURES)
-    reordered = split.holdout[["churned", "b", "label_at", "a"]].assign(later_feature=1)
-    np.testing.assert_array_equal(training.scores(estimator, reordered, FEATURES), expected)
+def test_what_the_warehouse_gives_as_objects_is_fitted_too() -> None:
+    split = sample_split()
+    as_objects = Split(split.train.astype({"b": object, "churned": object}), split.holdout.astype({"churned": object}))
+    assert metrics_of(TREES, as_objects) == metrics_of(TREES, split)
 
 
-def test_inputs_are_floats_in_the_order_of_the_names() -> None:
-    rows = pd.DataFrame({"c": ["x"], "b": pd.Series([None], dtype=object), "a": [3]})
-    made = training.inputs(rows, FEATURES)
-    assert list(made.columns) == FEATURES
-    assert [str(dtype) for dtype in made.dtypes] == ["float64", "float64"]
+def test_unusable_rows_are_refused_before_anything_is_fitted() -> None:
+    split = sample_split()
+    with pytest.raises(TrainingRefused, match=r"^b has the same value in all"):
+        fit_sample(TREES, Split(split.train.assign(b=1), split.holdout))
 
 
-def test_an_input_that_is_not_there_is_an_error_with_its_name() -> None:
-    with pytest.raises(KeyError, match="b"):
-        training.inputs(pd.DataFrame({"a": [1.0]}), FEATURES)
+def test_the_holdout_has_no_part_in_the_model() -> None:
+    split = sample_split()
+    elsewhere = Split(split.train, split.holdout.assign(a=-split.holdout["a"], churned=~split.holdout["churned"]))
+    models = [fit_sample(SEARCHED, each) for each in (split, elsewhere)]
+    first, second = (scores(model.estimator, split.holdout, FEATURES) for model in models)
+    np.testing.assert_array_equal(first, second)
+    assert models[0].tried == models[1].tried
 
 
-def test_metrics_are_those_of_scikit_learn() -> None:
-    rows = pd.DataFrame({"a": [0.1, 0.4, 0.35, 0.8], "b": 0, "churned": [False, False, True, True]})
-    judged = training.judge(Flipped([False, True]), rows, FEATURES, "churned")
-    assert judged == {
-        "roc_auc": 0.75,
-        "average_precision": pytest.approx(metrics.average_precision_score(rows["churned"], rows["a"])),
-        "brier": pytest.approx(((rows["a"] - rows["churned"]) ** 2).mean()),
-        "log_loss": pytest.approx(metrics.log_loss(rows["churned"], rows["a"])),
-        "accuracy": 0.75,
+# The same again
+
+
+@pytest.mark.parametrize("settings", [TREES, FOREST, SEARCHED], ids=["boosting", "forest", "searched and calibrated"])
+def test_training_twice_gives_the_same_model_to_the_bit(settings: TrainingSettings) -> None:
+    split = sample_split()
+    first, second = (fit_sample(settings, split) for _ in range(2))
+    np.testing.assert_array_equal(
+        scores(first.estimator, split.holdout, FEATURES), scores(second.estimator, split.holdout, FEATURES)
+    )
+    assert judge(first.estimator, split.holdout, FEATURES, "churned") == judge(
+        second.estimator, split.holdout, FEATURES, "churned"
+    )
+    assert (first.parameters, first.tried) == (second.parameters, second.tried)
+    for name, model in first.simple.items():
+        np.testing.assert_array_equal(
+            scores(model, split.holdout, FEATURES), scores(second.simple[name], split.holdout, FEATURES)
+        )
+
+
+def test_another_seed_makes_another_forest() -> None:
+    assert metrics_of(FOREST) != metrics_of(FOREST.model_copy(update={"seed": 6}))
+
+
+# Hyper-parameters
+
+
+def test_without_a_search_the_parameters_are_those_declared() -> None:
+    made = fit_sample(LOGISTIC.model_copy(update={"parameters": {"C": 0.5}}))
+    assert made.parameters == {"C": 0.5}
+    assert made.tried == ()
+
+
+def test_the_best_candidate_is_fitted() -> None:
+    made = fit_sample(SEARCHED.model_copy(update={"calibration": "none"}))
+    chosen = made.tried[0].parameters
+    assert chosen, "none is better than declared, so this shows nothing"
+    assert made.parameters == {"n_estimators": 10, **chosen}
+    assert made.estimator.get_params()["max_depth"] == chosen["max_depth"]
+
+
+def test_too_little_history_for_a_search_still_makes_a_model() -> None:
+    split = sample_split()
+    recent = split.train[split.train["label_at"] >= sorted(split.train["label_at"].unique())[-2]]
+    made = fit_sample(SEARCHED.model_copy(update={"calibration": "none"}), Split(recent, split.holdout))
+    assert (made.tried, made.parameters) == ((), {"n_estimators": 10})
+
+
+# Calibration
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+def test_calibration_makes_an_overconfident_model_humbler(method: str) -> None:
+    split = with_copies()
+    losses = {
+        calibration: _log_loss(split, NAIVE_BAYES.model_copy(update={"calibration": calibration}))
+        for calibration in ("none", method)
     }
+    assert losses[method] < 0.8 * losses["none"]
+
+
+def _log_loss(split: Split, settings: TrainingSettings) -> float:
+    return judge(fit_sample(settings, split, COPIES).estimator, split.holdout, COPIES, "churned")["log_loss"]
+
+
+def test_a_sigmoid_leaves_the_order_of_scores_alone() -> None:
+    split = with_copies()
+    plain, calibrated = (
+        judge(_of_older_rows(split, calibration), split.holdout, COPIES, "churned")["roc_auc"]
+        for calibration in ("none", "sigmoid")
+    )
+    assert calibrated == pytest.approx(plain)
+
+
+def _of_older_rows(split: Split, calibration: str) -> Any:
+    """Naive Bayes of the rows that are left when the calibration has taken its own."""
+    if calibration == "none":
+        inner = split_in_time(split.train, HORIZON, NAIVE_BAYES.calibration_label_times)
+        return fitted(make_estimator(NAIVE_BAYES), inner.train, COPIES, "churned")
+    return fit_sample(NAIVE_BAYES.model_copy(update={"calibration": calibration}), split, COPIES).estimator
+
+
+def test_calibration_is_learnt_from_the_newest_label_times_that_were_not_fitted_on() -> None:
+    settings = LOGISTIC.model_copy(update={"calibration": "sigmoid"})
+    split = sample_split()
+    newest = split.train["label_at"] >= sorted(split.train["label_at"].unique())[-2]
+    reversed_lately = split.train.assign(churned=split.train["churned"] ^ newest)
+    before, after = (fit_sample(settings, Split(rows, split.holdout)) for rows in (split.train, reversed_lately))
+
+    # The model inside has seen none of the newest rows, and what is around it nothing else.
+    inside = [scores(made.estimator.estimator.estimator, split.holdout, FEATURES) for made in (before, after)]
+    np.testing.assert_array_equal(*inside)
+    around = [scores(made.estimator, split.holdout, FEATURES) for made in (before, after)]
+    assert np.corrcoef(*around)[0, 1] < -0.9
+
+
+def test_the_horizon_before_the_calibration_is_fitted_on_by_neither() -> None:
+    settings = LOGISTIC.model_copy(update={"calibration": "sigmoid"})
+    split = sample_split()
+    gap = split.train["label_at"] == sorted(split.train["label_at"].unique())[-3]  # its outcomes overlap the newest two
+    changed = Split(split.train.assign(churned=split.train["churned"] ^ gap), split.holdout)
+    found = [scores(fit_sample(settings, each).estimator, split.holdout, FEATURES) for each in (split, changed)]
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("which", ["the newest", "the others"])
+def test_one_class_on_either_side_of_the_calibration_is_refused(which: str) -> None:
+    split = sample_split()
+    newest = split.train["label_at"] >= sorted(split.train["label_at"].unique())[-2]
+    spoilt = split.train["churned"] & (~newest if which == "the newest" else newest)
+    with pytest.raises(TrainingRefused, match="label times for the calibration, or those before them, have one class"):
+        fit_sample(
+            LOGISTIC.model_copy(update={"calibration": "sigmoid"}),
+            Split(split.train.assign(churned=spoilt), split.holdout),
+        )
+
+
+@pytest.mark.filterwarnings("ignore:The least populated class")  # there is nothing to cross-validate: it is frozen
+def test_a_handful_of_positives_is_enough_to_calibrate_by() -> None:
+    split = sample_split()
+    newest = split.train["label_at"] >= sorted(split.train["label_at"].unique())[-2]
+    few = newest & split.train["churned"] & (split.train["churned"].where(newest, False).cumsum() > 3)
+    rows = split.train.assign(churned=split.train["churned"] & ~few)
+    assert rows["churned"][newest].sum() == 3
+    made = fit_sample(LOGISTIC.model_copy(update={"calibration": "sigmoid"}), Split(rows, split.holdout))
+    assert scores(made.estimator, split.holdout, FEATURES).mean() < 0.05
+
+
+def test_too_few_label_times_for_the_calibration_are_refused() -> None:
+    settings = LOGISTIC.model_copy(update={"calibration": "sigmoid", "calibration_label_times": 6})
+    with pytest.raises(TrainingRefused, match="has 6 label times; 6 for the holdout"):
+        fit_sample(settings)
+
+
+# The simple models
+
+
+def test_simple_models_are_fitted_beside_it_on_the_same_rows() -> None:
+    split = sample_split()
+    made = fit_sample(SEARCHED.model_copy(update={"recency_feature": "a"}), split)
+    assert set(made.simple) == {LOGISTIC_REGRESSION, RECENCY_ONLY}
+    for model in made.simple.values():
+        assert judge(model, split.holdout, FEATURES, "churned")["roc_auc"] > 0.75
+
+
+def test_a_recency_feature_that_says_nothing_makes_a_model_that_says_nothing() -> None:
+    split = sample_split()
+    made = fit_sample(LOGISTIC.model_copy(update={"recency_feature": "b"}), split)
+    assert judge(made.simple[RECENCY_ONLY], split.holdout, FEATURES, "churned")["roc_auc"] == pytest.approx(
+        0.5, abs=0.05
+    )
+
+
+def test_the_smallest_split_there_is_can_be_fitted() -> None:
+    rows = pd.concat([sample_split().train.head(MIN_ROWS), sample_split().holdout.head(MIN_ROWS)])
+    split = split_in_time(rows, timedelta(days=14), 1)
+    assert (len(split.train), len(split.holdout)) == (MIN_ROWS, MIN_ROWS)
+    assert fit_sample(LOGISTIC, split).estimator.n_features_in_ == 2
+
+
+@pytest.mark.parametrize("parameters", [{"max_iter": -1}, {"max_bins": 1_000_000}])
+def test_a_value_that_the_estimator_does_not_take_is_refused_with_what_it_says(parameters: dict[str, int]) -> None:
+    settings = TrainingSettings(parameters=parameters)
+    with pytest.raises(TrainingRefused, match=r"HistGradientBoostingClassifier cannot be fitted: The '?.*parameter"):
+        fit(sample_split(), FEATURES, "churned", HORIZON, settings)
