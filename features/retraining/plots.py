@@ -104,6 +104,7 @@ def _write(axes: Axes, text: str, x: float, y: float, *, color: str = INK, bold:
         fontweight="bold" if bold else "normal",
         color=color,
         annotation_clip=False,
+        zorder=1.5,  # over the grid, and under the points of others
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
     )
 
@@ -135,6 +136,7 @@ def _recommended(axes: Axes, curve: DecayCurve, recommendation: Recommendation) 
         fontsize=SMALL,
         fontweight="bold",
         color=ACCENT,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
     )
 
 

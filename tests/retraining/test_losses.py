@@ -1,0 +1,265 @@
+"""How models age: each is fitted on what had matured, and scores only what it had not seen."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+
+from features.contract import TrainingSettings
+from features.retraining.losses import LossMatrix, Recipe, log_losses, train_at_many_instants
+
+START = datetime(2013, 1, 1, tzinfo=UTC)
+WEEK = timedelta(days=7)
+RECIPE = Recipe(
+    features=("x", "y"),
+    label="churned",
+    entity=("user_id",),
+    horizon=WEEK,
+    settings=TrainingSettings(estimator="sklearn.linear_model.LogisticRegression", holdout_label_times=2),
+)
+ROLLING = replace(RECIPE, window=42)
+# At week 3 the labels of weeks 0 to 2 have matured: two are the holdout, and one, a week before it, is learnt.
+FIRST_CUTOFF = 3
+
+
+def world(
+    *,
+    weeks: int = 24,
+    entities: int = 250,
+    degrees_per_day: float = 0.0,
+    flips_at: int | None = None,
+    shifts_at: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Weekly labels of a linear concept in the plane, whose direction rotates, and may turn round.
+
+    Args:
+        flips_at: the week from which on the concept is the opposite one.
+        shifts_at: the week from which on x is larger by two standard deviations, and the concept as it was.
+
+    Returns:
+        One row per entity and week, with the probability of the truth as a column.
+    """
+    rng = np.random.default_rng(seed)
+    week = np.repeat(np.arange(weeks), entities)
+    angle = np.radians(degrees_per_day * 7 * week) + (np.pi * (week >= flips_at) if flips_at is not None else 0)
+    x, y = rng.normal(size=(2, weeks * entities))
+    probability = 1 / (1 + np.exp(-3 * (x * np.cos(angle) + y * np.sin(angle))))
+    label_at = pd.DatetimeIndex([START + int(one) * WEEK for one in week])
+    return pd.DataFrame({
+        "user_id": [f"u{one}" for one in np.tile(np.arange(entities), weeks)],
+        "label_at": label_at,
+        "matured_at": label_at + WEEK,
+        "x": x + (2.0 * (week >= shifts_at) if shifts_at is not None else 0.0),
+        "y": y,
+        "probability": probability,
+        "churned": rng.random(weeks * entities) < probability,
+    })
+
+
+def trained(labels: pd.DataFrame, recipe: Recipe, **options: Any) -> LossMatrix:
+    """The models of all instants at which there can be one: these worlds are short."""
+    return train_at_many_instants(labels, recipe, **{"min_history": timedelta(0), **options})
+
+
+@cache
+def rotating(degrees_per_day: float) -> LossMatrix:
+    """The models of a rotating world, each of which has learnt the same length of time."""
+    return trained(world(degrees_per_day=degrees_per_day), ROLLING)
+
+
+def made(
+    loss: Callable[[npt.NDArray[Any], int, int], npt.ArrayLike],
+    *,
+    instants: int = 20,
+    entities: int = 10,
+    without: tuple[int, ...] = (),
+) -> LossMatrix:
+    """A matrix whose log losses are known: of all entities, by the week of training and the week they are of.
+
+    Every truth is true, so that a score of exp(-loss) has that loss. There are no features.
+
+    Args:
+        without: the weeks at which no model could be made.
+    """
+    cutoffs = np.array([one for one in range(instants) if one not in without])
+    times = np.repeat(np.arange(instants), entities)
+    codes = np.tile(np.arange(entities), instants)
+    scores = np.full((len(cutoffs), len(times)), np.nan, dtype=np.float32)
+    for model, cutoff in enumerate(cutoffs):
+        for week in range(cutoff, instants):
+            scores[model, times == week] = np.exp(-np.broadcast_to(loss(np.arange(entities), cutoff, week), entities))
+    label_times = pd.DatetimeIndex([START + one * WEEK for one in range(instants)])
+    labels = pd.DataFrame({
+        "user_id": codes,
+        "label_at": label_times[times],
+        "matured_at": label_times[times] + WEEK,
+        "churned": True,
+    })
+    return LossMatrix(
+        labels=labels,
+        recipe=replace(RECIPE, features=()),
+        label_times=label_times,
+        cutoffs=cutoffs,
+        rows=np.arange(len(times)),
+        times=times,
+        entities=codes,
+        truth=np.ones(len(times), dtype=bool),
+        scores=scores,
+        holdout_metrics=np.full(len(cutoffs), 0.8),
+        skipped=(),
+        kept_share=1.0,
+    )
+
+
+LABELS = world(weeks=12, degrees_per_day=0.5)
+
+
+@pytest.fixture(scope="module")
+def matrix() -> LossMatrix:
+    return trained(LABELS, RECIPE)
+
+
+# What each model learns from and scores.
+
+
+def test_the_first_model_is_made_as_soon_as_enough_has_matured(matrix: LossMatrix) -> None:
+    assert matrix.cutoffs.tolist() == list(range(FIRST_CUTOFF, 12))
+    assert [one.at for one in matrix.skipped] == [START + week * WEEK for week in range(FIRST_CUTOFF)]
+    assert "needed" in matrix.skipped[-1].reason
+
+
+@pytest.mark.parametrize("model", [0, 3, 7])
+def test_a_model_is_what_a_plain_loop_over_its_past_makes(matrix: LossMatrix, model: int) -> None:
+    cutoff = START + int(matrix.cutoffs[model]) * WEEK
+    past = [row for row in LABELS.to_dict("records") if row["matured_at"] <= cutoff]
+    newest = sorted({row["label_at"] for row in past})[-2:]
+    train = pd.DataFrame([row for row in past if row["label_at"] + WEEK <= newest[0]])
+    holdout = pd.DataFrame([row for row in past if row["label_at"] in newest])
+    expected = LogisticRegression().fit(train[["x", "y"]], train["churned"])
+
+    unseen = (matrix.labels["matured_at"] > cutoff).to_numpy()
+    scores = expected.predict_proba(matrix.labels.loc[unseen, ["x", "y"]])[:, 1]
+    np.testing.assert_allclose(matrix.scores[model, unseen], scores, atol=1e-4)
+    auc = roc_auc_score(holdout["churned"], expected.predict_proba(holdout[["x", "y"]])[:, 1])
+    assert matrix.holdout_metrics[model] == pytest.approx(auc, abs=1e-4)
+
+
+def test_a_model_scores_what_it_cannot_have_learnt_and_nothing_else() -> None:
+    """Also rows of before it was trained, whose outcome came later: they say how the champion does."""
+    matrix = trained(LABELS.assign(matured_at=LABELS["label_at"] + timedelta(days=17)), RECIPE)
+    for model, cutoff in enumerate(matrix.cutoffs):
+        known = (matrix.labels["matured_at"] <= matrix.label_times[cutoff]).to_numpy()
+        assert np.isnan(matrix.scores[model, known]).all()
+        assert np.isfinite(matrix.scores[model, ~known]).all()
+
+
+def test_nothing_later_changes_a_model(matrix: LossMatrix) -> None:
+    model, cutoff = 2, FIRST_CUTOFF + 2
+    as_of = START + cutoff * WEEK
+    other = LABELS[LABELS["label_at"] <= as_of].copy()
+    other.loc[other["matured_at"] > as_of, "churned"] ^= True
+    again = trained(other, RECIPE)
+    np.testing.assert_array_equal(again.scores[: model + 1], matrix.scores[: model + 1, : len(other)])
+
+
+def test_the_order_of_the_rows_does_not_matter(matrix: LossMatrix) -> None:
+    shuffled = trained(LABELS.sample(frac=1, random_state=1), RECIPE)
+    np.testing.assert_array_equal(shuffled.scores, matrix.scores)
+    np.testing.assert_array_equal(shuffled.entities, matrix.entities)
+
+
+def test_a_window_forgets_what_is_older_and_has_to_be_full() -> None:
+    rolling = replace(RECIPE, window=49)
+    split = rolling.split(LABELS, START + 10 * WEEK)
+    assert split.train["label_at"].min() == START + 3 * WEEK
+    assert trained(LABELS, rolling).cutoffs[0] == 7
+    assert RECIPE.split(LABELS, START + 10 * WEEK).train["label_at"].min() == START
+
+
+def test_short_history_can_be_skipped() -> None:
+    found = trained(LABELS, RECIPE, min_history=timedelta(days=63))
+    assert found.cutoffs.tolist() == [9, 10, 11]
+    assert "63 days are needed" in found.skipped[-1].reason
+
+
+def test_by_default_a_model_has_twelve_weeks_of_history() -> None:
+    found = train_at_many_instants(world(weeks=14), RECIPE)
+    assert found.cutoffs.tolist() == [12, 13]
+
+
+def test_it_says_how_far_it_is() -> None:
+    told: list[tuple[int, int]] = []
+    trained(LABELS[LABELS["label_at"] < START + 5 * WEEK], RECIPE, on_progress=lambda *n: told.append(n))
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+
+
+def test_no_labels_make_no_models() -> None:
+    found = trained(LABELS.iloc[:0], RECIPE)
+    assert (found.scores.shape, found.entity_count, found.skipped) == ((0, 0), 0, ())
+
+
+# A matrix that would be too large.
+
+
+def test_of_too_many_rows_some_entities_are_scored_by_the_same_models(
+    matrix: LossMatrix, caplog: pytest.LogCaptureFixture
+) -> None:
+    thin = trained(LABELS, RECIPE, max_cells=12 * 1000)
+    assert 900 <= len(thin.rows) <= 1000
+    assert "too many to score at once" in caplog.text
+    users = set(matrix.labels["user_id"].iloc[thin.rows])
+    assert thin.kept_share == len(users) / 250
+    assert set(np.flatnonzero(matrix.labels["user_id"].isin(users))) == set(thin.rows)
+    np.testing.assert_array_equal(thin.scores, matrix.scores[:, thin.rows])
+    np.testing.assert_array_equal(thin.truth, matrix.truth[thin.rows])
+
+
+def test_who_is_scored_does_not_depend_on_the_order_of_the_rows() -> None:
+    labels = LABELS[LABELS["label_at"] < START + 5 * WEEK]
+    thin = trained(labels, RECIPE, max_cells=3000)
+    again = trained(labels.sample(frac=1, random_state=2), RECIPE, max_cells=3000)
+    np.testing.assert_array_equal(thin.rows, again.rows)
+
+
+def test_at_least_one_entity_is_scored() -> None:
+    labels = LABELS[LABELS["label_at"] < START + 5 * WEEK]
+    assert trained(labels, RECIPE, max_cells=1).entity_count == 1
+
+
+# Losses.
+
+
+@given(st.booleans(), st.floats(0, 1, width=32))
+def test_a_log_loss_is_that_of_scikit_learn(truth: bool, score: float) -> None:
+    single = np.array([score], dtype=np.float32)
+    expected = log_loss([truth], single, labels=[False, True])
+    assert log_losses(np.array([truth]), single)[0] == pytest.approx(expected, rel=1e-4, abs=2e-7)
+
+
+def test_mean_losses_are_those_of_a_plain_loop(matrix: LossMatrix) -> None:
+    means = matrix.mean_losses()
+    for model, cutoff in enumerate(matrix.cutoffs):
+        for time in range(len(matrix.label_times)):
+            if time < cutoff:
+                assert np.isnan(means[model, time])
+                continue
+            rows = matrix.times == time
+            expected = log_loss(matrix.truth[rows], matrix.scores[model, rows].astype(float))
+            assert means[model, time] == pytest.approx(expected, abs=1e-6)
+
+
+def test_rows_of_a_label_time_stand_together(matrix: LossMatrix) -> None:
+    for time, at in enumerate(matrix.label_times):
+        assert (matrix.labels["label_at"].iloc[matrix.rows_at(time)] == at).all()
+        assert matrix.row_counts()[time] == 250
