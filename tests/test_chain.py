@@ -132,6 +132,8 @@ def answer(airflow: AirflowApi, partition: str, option: str) -> DagRun:
     while not (waiting := [run for run in asking(airflow) if run.partition_key == partition]):
         assert time.monotonic() < deadline, "nobody was asked"
         time.sleep(0.5)
+    # As a person would: an answer that comes before the scheduler knows that the task waits makes it ask once more.
+    time.sleep(10)
     airflow.answer(waiting[0], "ask", option)
     assert finished(airflow, "churn_approval", waiting[0].run_id) == "success"
     return waiting[0]

@@ -8,13 +8,15 @@ badly in some (Vela et al., Temporal quality degradation in AI models, Scientifi
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from features.contract import CostSettings
+from features.contract import CostSettings, RetrainingSettings
 from features.errors import SkewlessError
+from features.retraining.decision import Cadence
 from features.retraining.losses import Floats, LossMatrix, Positions
 from features.training.resampling import Interval
 
@@ -236,6 +238,15 @@ def _point(age: float, estimate: float, drawn: Floats, by_pair: Floats, rows: Fl
 def _fresh_loss(matrix: LossMatrix) -> float:
     fresh = [matrix.losses_at(time)[-1] for time in matrix.cutoffs]
     return float(np.concatenate(fresh).mean())
+
+
+def cadence_known_at(matrix: LossMatrix, as_of: datetime, settings: RetrainingSettings) -> Cadence | None:
+    """What a decay backtest at as_of says; None where the history was too short for one."""
+    try:
+        curve = decay_curve(matrix.until(as_of), seed=matrix.recipe.settings.seed, confidence=settings.confidence)
+    except TooFewLabelTimes:
+        return None
+    return Cadence(recommended_age(curve, settings.costs, settings.staleness_tolerance).max_age_days, as_of)
 
 
 def recommended_age(curve: DecayCurve, costs: CostSettings | None, tolerance: float) -> Recommendation:

@@ -7,7 +7,7 @@ matured by then, and scores only rows that it cannot have learnt.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.contract import Model, TrainingSettings
-from features.training.data import Split, TrainingRefused, outcomes, split_in_time
+from features.training.data import Split, TrainingRefused, outcomes, refuse_unusable, split_in_time
 from features.training.estimator import scores
-from features.training.fitting import fit
+from features.training.fitting import fit_calibrated
 from features.training.resampling import weighted
 
 log = logging.getLogger(__name__)
@@ -92,8 +92,8 @@ class Recipe:
         Raises:
             TrainingRefused: when the rows cannot make a model.
         """
-        settings = self.settings.model_copy(update={"search": None})
-        return fit(split, self.features, self.label, self.horizon, settings).estimator
+        refuse_unusable(split, self.features, self.label)
+        return fit_calibrated(split.train, self.features, self.label, self.horizon, self.settings)
 
     def holdout_metric(self, estimator: Any, split: Split) -> float:
         """What the registry would have kept beside the model."""
@@ -152,6 +152,23 @@ class LossMatrix:
         """Of each label time, the days since the first."""
         since: Floats = ((self.label_times - self.label_times[0]) / timedelta(days=1)).to_numpy()
         return since
+
+    def until(self, as_of: datetime) -> Self:
+        """What was known at as_of: the labels that had matured, and the models of their label times."""
+        known = np.flatnonzero((self.labels["matured_at"].iloc[self.rows] <= as_of).to_numpy())
+        label_times = self.label_times[: int(self.times[known].max()) + 1 if len(known) else 0]
+        models = self.cutoffs < len(label_times)
+        return replace(
+            self,
+            label_times=label_times,
+            cutoffs=self.cutoffs[models],
+            rows=self.rows[known],
+            times=self.times[known],
+            entities=np.unique(self.entities[known], return_inverse=True)[1],
+            truth=self.truth[known],
+            scores=self.scores[np.ix_(models, known)],
+            holdout_metrics=self.holdout_metrics[models],
+        )
 
     def rows_at(self, time: int) -> slice:
         """Where the rows of a label time, given by its position, stand among the scored rows."""

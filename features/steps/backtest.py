@@ -75,6 +75,7 @@ def backtest_policy(
         period_days=period_days,
         false_alarms_per_week=model.monitoring.false_alarms_per_week,
         drift_settings={feature.name: feature.drift for feature in model.feature_view.features},
+        minimum=model.promotion.minimum,
     )
 
 

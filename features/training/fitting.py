@@ -1,7 +1,7 @@
 """Fits a model on a training extract, and the simple models that it has to beat."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -48,7 +48,7 @@ def fit(split: Split, features: Sequence[str], label: str, horizon: timedelta, s
     log.info(
         "Fitting %s on %s rows with %s.", settings.estimator, f"{len(split.train):,}", chosen or "what is declared"
     )
-    estimator = _fit_calibrated(split.train, features, label, horizon, settings, chosen)
+    estimator = fit_calibrated(split.train, features, label, horizon, settings, chosen)
     simple = {}
     for name, model in simple_models(settings).items():
         log.info("Fitting %s, which it has to beat.", name)
@@ -56,14 +56,22 @@ def fit(split: Split, features: Sequence[str], label: str, horizon: timedelta, s
     return Fitted(estimator, {**settings.parameters, **chosen}, tried, simple)
 
 
-def _fit_calibrated(
+def fit_calibrated(
     train: pd.DataFrame,
     features: Sequence[str],
     label: str,
     horizon: timedelta,
     settings: TrainingSettings,
-    chosen: dict[str, Any],
+    chosen: Mapping[str, Any] | None = None,
 ) -> Any:
+    """The declared estimator, fitted on rows and calibrated on the newest of them, if that is declared.
+
+    Args:
+        chosen: parameters that replace declared ones.
+
+    Raises:
+        TrainingRefused: when the rows leave nothing to calibrate on.
+    """
     estimator = make_estimator(settings, chosen)
     if settings.calibration == "none":
         return fitted(estimator, train, features, label)

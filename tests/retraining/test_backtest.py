@@ -14,6 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from features.contract import CostSettings, DriftSettings, RetrainingSettings
 from features.errors import SkewlessError
 from features.retraining.backtest import Backtest, Ledger, backtest
+from features.retraining.cadence import cadence_known_at
 from features.retraining.decision import Cadence, Outcome
 from features.retraining.losses import LossMatrix
 from tests.retraining.test_losses import RECIPE, ROLLING, START, WEEK, made, trained, world
@@ -218,8 +219,26 @@ def test_the_cadence_is_kept(rotating: LossMatrix) -> None:
     weeks = [(one.at - START) // WEEK for one in found["current"].retrainings]
     assert triggers(found) == {"scheduled"}
     assert set(np.diff([int(rotating.cutoffs[0]), *weeks])) == {3}
-    default = [(one.at - START) // WEEK for one in replay(rotating, settings)["current"].retrainings]
-    assert set(np.diff(default)) == {5}  # 30 days, on weekly label times
+
+
+def test_the_cadence_is_what_monthly_backtests_of_their_time_would_have_said(rotating: LossMatrix) -> None:
+    settings = PATIENT.model_copy(update={"max_model_age": "auto", "performance_drop": 0.9})
+    found = replay(rotating, settings)
+    said = [
+        next(one.evidence for one in decision.triggers if one.trigger == "scheduled") for decision in found.decisions
+    ]
+    # First there is too little history; then each backtest holds for a month.
+    first = next(number for number, evidence in enumerate(said) if "by the decay backtest of" in evidence)
+    assert first > 2
+    assert all("may become 30 until a decay backtest says otherwise" in evidence for evidence in said[:first])
+    assert all("by the decay backtest of" in evidence for evidence in said[first:])
+    limits = [evidence.split("may become ")[1] for evidence in said[first:]]
+    assert len(set(limits[:4])) == 1
+    assert len(set(limits)) > 1
+    for decision, limit in zip(found.decisions[first::4], limits[::4], strict=True):
+        known = cadence_known_at(rotating, decision.as_of, settings)
+        assert known is not None
+        assert limit == f"{known.max_age_days}, by the decay backtest of {decision.as_of:%Y-%m-%d}."
 
 
 def test_labels_are_counted_on_all_entities_though_few_are_scored() -> None:
@@ -234,9 +253,10 @@ def test_labels_are_counted_on_all_entities_though_few_are_scored() -> None:
 # No look ahead, and the same again.
 
 
+@pytest.mark.parametrize("max_model_age", [10_000, "auto"])
 @pytest.mark.parametrize("week", [10, TURN + 2, TURN + 5])
-def test_what_comes_later_changes_no_decision(turned: LossMatrix, week: int) -> None:
-    settings = PATIENT.model_copy(update={"min_new_labels": 1500})
+def test_what_comes_later_changes_no_decision(turned: LossMatrix, week: int, max_model_age: int | str) -> None:
+    settings = PATIENT.model_copy(update={"min_new_labels": 1500, "max_model_age": max_model_age})
     whole = replay(turned, settings).decisions
     as_of = START + week * WEEK
     labels = world(flips_at=TURN)

@@ -173,6 +173,21 @@ def test_nothing_later_changes_a_model(matrix: LossMatrix) -> None:
     np.testing.assert_array_equal(again.scores[: model + 1], matrix.scores[: model + 1, : len(other)])
 
 
+def test_what_was_known_earlier_is_what_only_those_labels_make(matrix: LossMatrix) -> None:
+    as_of = START + (FIRST_CUTOFF + 4) * WEEK
+    found = matrix.until(as_of)
+    alone = trained(LABELS[LABELS["matured_at"] <= as_of], RECIPE)
+    assert list(found.label_times) == list(alone.label_times)
+    for name in ("cutoffs", "times", "entities", "truth", "scores", "holdout_metrics"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(alone, name), err_msg=name)
+    np.testing.assert_array_equal(found.mean_losses(), alone.mean_losses())
+
+
+def test_before_anything_matured_nothing_was_known(matrix: LossMatrix) -> None:
+    found = matrix.until(START)
+    assert (len(found.label_times), len(found.cutoffs), len(found.rows)) == (0, 0, 0)
+
+
 def test_the_order_of_the_rows_does_not_matter(matrix: LossMatrix) -> None:
     shuffled = trained(LABELS.sample(frac=1, random_state=1), RECIPE)
     np.testing.assert_array_equal(shuffled.scores, matrix.scores)
