@@ -249,7 +249,7 @@ class PromotionSettings(Strict):
     Attributes:
         minimum: of the metric, on the holdout.
         tolerance: the lower confidence bound of challenger minus champion has to exceed its negative.
-        slice_tolerance: likewise on each segment; wider, since segments are smaller.
+        slice_tolerance: a fall of the metric on a segment by as much is refused, unless it may be chance.
         slice_minimum: of the metric on each segment.
         confidence: of the intervals.
         max_score_shift: between the mean scores of the last snapshot.

@@ -36,6 +36,9 @@ def decide(
 ) -> dict[str, Any]:
     """Evaluates the policy at as_of and keeps the decision; deciding again replaces the row.
 
+    Only a decision to retrain stays, as the record of why there was a training: another run of its partition repeats
+    it and starts nothing, unless a person asks.
+
     Args:
         requested: why a person asks for a retraining.
         in_flight: trainings that are queued, running or waiting for approval.
@@ -43,6 +46,13 @@ def decide(
     Returns:
         outcome, should_retrain, trigger, priority and the reason as a sentence.
     """
+    started = None if requested else _retraining_started(model, as_of)
+    if started:
+        log.info(
+            "It was decided to retrain %s as of %s in %s: %s", model.name, as_of, started["run"], started["reason"]
+        )
+        repeated = started.pop("run") == dag_run_id
+        return {**started, "should_retrain": repeated}
     decision = _evaluate(model, as_of, dag_run_id, requested, in_flight)
     log.info("%s at %s: %s. %s", model.name, as_of, decision.outcome, decision.reason)
     return {
@@ -52,6 +62,17 @@ def decide(
         "priority": decision.priority.name.lower(),
         "reason": decision.reason,
     }
+
+
+def _retraining_started(model: Model, as_of: datetime) -> dict[str, Any] | None:
+    """The decision at as_of, if it was to retrain, and the Dag run that made it."""
+    with warehouse.connect() as connection:
+        row = connection.execute(
+            "select outcome, trigger, priority, reason, dag_run_id as run from monitoring.retraining_decisions"
+            " where model_name = %s and as_of = %s and should_retrain",
+            [model.name, as_of],
+        ).fetchone()
+    return dict(row) if row else None
 
 
 def _evaluate(

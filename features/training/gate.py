@@ -114,17 +114,20 @@ def _stable(trial: Trial) -> Checked:
 
 
 def _minimum(trial: Trial, settings: PromotionSettings, entities: Entities) -> Checked:
-    name = settings.metric
+    name, rows = settings.metric, len(trial.truth)
     found = metric_interval(name, trial.truth, trial.challenger, entities, settings.confidence)
-    # Which NaN is not; and of a metric that has no bounds nothing is known.
-    passed = bool(found.estimate >= settings.minimum and np.isfinite(found.low))
-    comparison = "reaches" if passed else "is below"
-    return Checked(
-        GateCheck.MINIMUM,
-        passed,
-        f"Its {name} {found.estimate:.4f} ({found.low:.4f} to {found.high:.4f}) on {len(trial.truth):,} rows "
-        f"{comparison} the minimum {settings.minimum:g}.",
-    )
+    passed, verdict = _reaches(found, settings.minimum)
+    bounds = f"{found.low:.4f} to {found.high:.4f}"
+    return Checked(GateCheck.MINIMUM, passed, f"Its {name} {found.estimate:.4f} ({bounds}) on {rows:,} rows {verdict}.")
+
+
+def _reaches(found: Interval, minimum: float) -> tuple[bool, str]:
+    """Whether a metric is good enough, which neither NaN is nor a metric without bounds."""
+    if found.estimate >= minimum and np.isfinite(found.low):
+        return True, f"reaches the minimum {minimum:g}"
+    if found.estimate >= minimum:
+        return False, "rests on too few rows of one class to be believed"
+    return False, f"is below the minimum {minimum:g}"
 
 
 def _champion(trial: Trial, settings: PromotionSettings, entities: Entities) -> Checked:
@@ -143,28 +146,35 @@ def _champion(trial: Trial, settings: PromotionSettings, entities: Entities) -> 
 
 
 def _slice(name: str, rows: Booleans, trial: Trial, settings: PromotionSettings, seed: int) -> Checked:
-    """Small slices have wide intervals, so their tolerance is wider; where there is too little, nothing is said."""
-    truth = trial.truth[rows]
+    """Good enough by itself, and no fall beside the champion; where there is too little, nothing is said."""
+    truth, score = trial.truth[rows], trial.challenger[rows]
     if len(truth) < MIN_SLICE_ROWS or min(truth.sum(), (~truth).sum()) < MIN_SLICE_OF_EACH_CLASS:
         return Checked(GateCheck.SLICE, True, f"{name}: {len(truth):,} rows, too few of both classes to judge.")
     entities = Entities(trial.entity[rows], seed=seed)
-    score = trial.challenger[rows]
     own = metric_interval(settings.metric, truth, score, entities, settings.confidence)
-    evidence = f"{name}: {settings.metric} {own.estimate:.4f} on {len(truth):,} rows"
-    passed = bool(own.estimate >= settings.slice_minimum and np.isfinite(own.low))
-    if not passed:
-        evidence += f", below the minimum {settings.slice_minimum:g}"
+    passed, verdict = _reaches(own, settings.slice_minimum)
+    evidence = f"{name}: {settings.metric} {own.estimate:.4f} on {len(truth):,} rows {verdict}"
     if trial.champion is not None:
-        found = difference_interval(
-            settings.metric, truth, score, trial.champion[rows], entities, settings.confidence
-        )  # fmt: skip
-        close = found.low > -settings.slice_tolerance
-        passed = passed and close
-        evidence += (
-            f", against the champion {_signed(found)}; the lower bound "
-            f"{'exceeds' if close else 'does not exceed'} {0 - settings.slice_tolerance:g}"
-        )
+        rival = trial.champion[rows]
+        found = difference_interval(settings.metric, truth, score, rival, entities, settings.confidence)
+        holds, comparison = _holds(found, settings.slice_tolerance)
+        passed, evidence = passed and holds, f"{evidence}; against the champion {_signed(found)}, {comparison}"
     return Checked(GateCheck.SLICE, passed, f"{evidence}.")
+
+
+def _holds(found: Interval, tolerance: float) -> tuple[bool, str]:
+    """Whether a slice is about as good as it was.
+
+    To ask for its lower bound, as of the whole, would refuse two models that are alike: slices are small, and their
+    intervals wide. So it counts as a fall when it is one that matters, and no chance.
+    """
+    if np.isnan([found.estimate, found.low, found.high]).any():
+        return False, "which cannot be judged"
+    if found.estimate > -tolerance:
+        return True, "no fall that matters"
+    if found.high >= 0:
+        return True, "which may be chance"
+    return False, f"a fall of {tolerance:g} or more"
 
 
 def _simpler_model(name: str, scores: Floats, trial: Trial, settings: PromotionSettings, entities: Entities) -> Checked:

@@ -16,7 +16,7 @@ from features.contract import Model, PromotionSettings, TrainingSettings
 from features.drift import DriftStatus
 from features.errors import SkewlessError
 from features.extracts import training_extract
-from features.steps.decide import decide, gather
+from features.steps.decide import decide, gather, is_still_allowed, reason_of
 from features.steps.promote import promote
 from features.steps.score import refuse_unscored, score
 from features.steps.train import train
@@ -260,6 +260,41 @@ def test_while_there_is_no_champion_nothing_is_scored_and_one_is_asked_for(churn
     }
     kept = one("select * from monitoring.retraining_decisions where model_name = 'unborn'")
     assert (kept["should_retrain"], kept["champion_version"], kept["dag_run_id"]) == (True, None, "run 1")
+
+
+def test_a_decision_to_retrain_stays_and_is_not_carried_out_twice(churn: Model) -> None:
+    unborn = named(churn, "unborn_yet")
+    first = decide(unborn, AS_OF, "run 1")
+    assert first["should_retrain"]
+    assert decide(unborn, AS_OF, "run 1") == first, "the same run, cleared, goes on as it did"
+    again = decide(unborn, AS_OF, "run 2")
+    assert again == first | {"should_retrain": False}
+    kept = one("select dag_run_id, outcome from monitoring.retraining_decisions where model_name = 'unborn_yet'")
+    assert kept == {"dag_run_id": "run 1", "outcome": "retrain"}
+    asked = decide(unborn, AS_OF, "run 3", requested="the first one was lost")
+    assert asked["should_retrain"]
+    assert "There is no champion yet. Asked for by hand: the first one was lost." in asked["reason"]
+
+
+def test_a_training_under_way_forbids_another_and_the_cooldown_one_an_hour_later(churn: Model) -> None:
+    unborn = named(churn, "unborn_for_long")
+    busy = decide(unborn, AS_OF, "run 1", in_flight=1)
+    assert (busy["outcome"], busy["trigger"]) == ("blocked", "no_model")
+    row = one("select blocked_by from monitoring.retraining_decisions where model_name = 'unborn_for_long'")
+    assert [block["guard"] for block in row["blocked_by"]] == ["in_flight"]
+    assert decide(unborn, AS_OF, "run 1")["should_retrain"], "what was blocked is decided anew"
+    an_hour_later = AS_OF + timedelta(hours=1)
+    assert "the next may be 24 hours later" in decide(unborn, an_hour_later, "run 2")["reason"]
+    assert decide(unborn, AS_OF + timedelta(hours=24), "run 3")["should_retrain"]
+
+
+def test_a_person_who_has_to_approve_is_told_the_reason(churn: Model) -> None:
+    unborn = named(churn, "unborn_and_asked_for")
+    with pytest.raises(SkewlessError, match="Nothing was decided on unborn_and_asked_for at 2013-07-02 00:00Z"):
+        reason_of(unborn, AS_OF)
+    decide(unborn, AS_OF, "run 1")
+    assert reason_of(unborn, AS_OF) == "There is no champion yet.\n\nTrigger: no_model; priority: critical."
+    assert is_still_allowed(unborn, AS_OF)
 
 
 def test_a_challenger_that_is_not_good_enough_leaves_the_champion_in_place(churn: Model) -> None:

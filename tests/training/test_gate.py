@@ -190,7 +190,9 @@ def test_a_holdout_of_one_class_is_no_reason_to_promote(only: bool) -> None:
 def test_a_metric_whose_bounds_cannot_be_known_is_no_reason_to_promote() -> None:
     one = np.arange(ROWS) == 3
     found = trial(truth=one, challenger=np.where(one, 0.9, 0.4), champion=None, simple={}, champion_snapshot=None)
-    assert GateCheck.MINIMUM in failed(judge(found, STRICT))
+    decision = judge(found, STRICT)
+    assert GateCheck.MINIMUM in failed(decision)
+    assert "rests on too few rows of one class to be believed" in evidence(decision, GateCheck.MINIMUM)
 
 
 # The champion
@@ -265,8 +267,8 @@ def test_a_slice_that_collapses_is_not_made_up_for_by_the_others() -> None:
     decision = judge(trial(challenger=better_elsewhere, slices={"frequent": rows, "others": ~rows}), STRICT)
     assert failed(decision) == [GateCheck.SLICE]
     assert re.match(
-        r"frequent: roc_auc 0\.\d{4} on 210 rows, against the champion -0\.\d{4} \(.*\); the lower bound does not "
-        r"exceed -0\.05\.$",
+        r"frequent: roc_auc 0\.\d{4} on 210 rows reaches the minimum 0\.5; "
+        r"against the champion -0\.\d{4} \(.*\), a fall of 0\.05 or more\.$",
         decision.reason,
     )
 
@@ -279,12 +281,26 @@ def test_a_slice_below_its_minimum_is_refused_without_a_champion_too() -> None:
         PromotionSettings(minimum=0.1, max_score_shift=1.0),
     )
     assert failed(decision) == [GateCheck.SLICE]
-    assert "on 300 rows, below the minimum 0.5." in decision.reason
+    assert "on 300 rows is below the minimum 0.5." in decision.reason
 
 
-def test_a_slice_is_tolerated_more_than_the_whole() -> None:
-    slightly_worse = trial(challenger=model(TRUTH, 1.9, 1), champion=GOOD)
-    decision = judge(slightly_worse, PromotionSettings(tolerance=0.0, slice_tolerance=0.2))
+def test_two_models_that_are_alike_pass_on_a_slice_too_small_to_prove_it() -> None:
+    rows = np.arange(ROWS) < 210
+    alike = np.where(rows, model(TRUTH, 1.2, 8), GOOD)  # as strong as the champion there
+    decision = judge(trial(challenger=alike, slices={"frequent": rows}), PromotionSettings(tolerance=0.05))
+    low = float(re.search(r"champion [+-][0-9.]+ \(([+-][0-9.]+) to", evidence(decision, GateCheck.SLICE)).group(1))
+    assert low < -0.05, "the lower bound alone would refuse them"
+    assert evidence(decision, GateCheck.SLICE).endswith("which may be chance.")
+    assert failed(decision) == []
+
+
+def test_a_slice_may_fall_a_little_even_beyond_doubt() -> None:
+    everywhere = np.full(ROWS, True)
+    decision = judge(
+        trial(challenger=model(TRUTH, 1.9, 1), champion=GOOD, slices={"frequent": everywhere}),
+        PromotionSettings(tolerance=0.0, slice_tolerance=0.2),
+    )
+    assert evidence(decision, GateCheck.SLICE).endswith("no fall that matters.")
     assert failed(decision) == [GateCheck.CHAMPION]
 
 
