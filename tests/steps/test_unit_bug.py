@@ -12,7 +12,7 @@ import pytest
 
 from features.contract import Model
 from features.steps.conclude import conclude
-from features.steps.decide import decide
+from features.steps.decide import decide, is_still_allowed
 from features.steps.promote import promote
 from features.steps.publish import publish
 from features.steps.score import score
@@ -100,8 +100,19 @@ def test_it_blocks_retraining(broken: dict[str, Any], churn: Model) -> None:
     assert decision["trigger"] == "drift"
     assert "unit change in avg_session_duration_minutes" in decision["reason"]
     assert "Ask Feature store maintainers" in decision["reason"]
-    (((blocked,),),) = [rows(f"select blocked_by from monitoring.retraining_decisions where as_of = '{BROKEN}'")]
-    assert len(blocked) == 1
+    ((blocked, outcome),) = rows(
+        f"select blocked_by, outcome from monitoring.retraining_decisions where as_of = '{BROKEN}'"
+    )
+    # Drift alone cannot be learnt before labels of the new time have matured, either.
+    assert [block["guard"] for block in blocked] == ["data_incident", "few_labels_since_shift"]
+    assert outcome == "blocked"
+
+
+def test_neither_a_request_nor_an_approval_overrules_it(broken: dict[str, Any], churn: Model) -> None:
+    decision = decide(churn, BROKEN, "by hand", requested="the boss wants it")
+    assert (decision["outcome"], decision["trigger"]) == ("blocked", "manual")
+    assert not is_still_allowed(churn, BROKEN)
+    assert is_still_allowed(churn, BEFORE), "nothing was wrong then"
 
 
 def test_once_mended_it_closes_by_itself_and_retraining_is_free_again(
