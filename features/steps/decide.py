@@ -10,7 +10,7 @@ from psycopg import sql
 from features import ledger, tracking, warehouse
 from features.contract import Model, Severity
 from features.drift.decision import SEVERITIES, DriftStatus
-from features.drift.incidents import open_incidents
+from features.drift.incidents import newest_as_of, open_incidents
 from features.errors import SkewlessError
 from features.retraining.decision import (
     Cadence,
@@ -102,13 +102,17 @@ def reason_of(model: Model, as_of: datetime) -> str:
 
 
 def is_still_allowed(model: Model, as_of: datetime) -> bool:
-    """Whether no data incident and no missing feature forbids by now what was decided on at as_of."""
+    """Whether no data incident and no missing feature forbids by now what was decided on at as_of.
+
+    By now: an answer may take hours, and what was watched meanwhile counts.
+    """
     version = tracking.champion(model)
     with warehouse.connect() as connection:
+        now = max(as_of, newest_as_of(connection, model))
         # The guards against too many retrainings have been asked; a yes of a person is a request.
-        inputs = gather(connection, model, version, as_of, requested="it was approved")
-    decision = RetrainingPolicy(model.retraining).evaluate(inputs, as_of)
-    log.info("%s at %s: %s. %s", model.name, as_of, decision.outcome, decision.reason)
+        inputs = gather(connection, model, version, now, requested="it was approved")
+    decision = RetrainingPolicy(model.retraining).evaluate(inputs, now)
+    log.info("%s at %s: %s. %s", model.name, now, decision.outcome, decision.reason)
     return decision.should_retrain
 
 
@@ -137,7 +141,7 @@ def gather(
 def _of_champion(
     connection: warehouse.Connection, model: Model, version: tracking.Version, common: PolicyInputs, as_of: datetime
 ) -> PolicyInputs:
-    metric = version.metrics[model.promotion.metric]
+    metric = version.metrics.get(model.promotion.metric, float("nan"))  # which the policy does not take for a pass
     return PolicyInputs(
         **vars(common)
         | {
