@@ -1,5 +1,6 @@
 """Experiments and the model registry: MLflow. The alias `champion` names the version in production."""
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,10 @@ from features.training.fitting import Fitted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# It warns of each pickle, and those are meant: what a checkout trains, it loads itself; the registry is as trusted as
+# the warehouse.
+logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -119,7 +124,6 @@ def _log_estimator(estimator: Any, name: str, registered: Model | None, example:
         pip_requirements=[f"{package}=={version(package)}" for package in ("scikit-learn", "pandas", "numpy")],
         registered_model_name=registered.name if registered else None,
         pyfunc_predict_fn="predict_proba",
-        # What a checkout trains, it loads itself; the registry is as trusted as the warehouse.
         serialization_format="cloudpickle",
     )
     return str(logged.registered_model_version)

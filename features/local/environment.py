@@ -56,6 +56,7 @@ def tools() -> dict[str, str]:
             "MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{settings.MLFLOW_DATABASE}"
         ),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # in a log, each step of it is a line
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluations of LLMs
         "SKEWLESS_ARTIFACTS": str(ARTIFACTS),
         # Threads that wait give their core to whatever else runs here, instead of spinning on it.

@@ -49,7 +49,7 @@ def search(
         log.warning("No hyper-parameters are tried: before the holdout there is too little history to judge them on.")
         return ()
     tried: list[Tried] = []
-    candidates = _candidates(settings.search, settings.seed)
+    candidates = _candidates(settings, settings.search)
     for number, parameters in enumerate(candidates, start=1):
         losses = tuple(
             _log_loss(train.iloc[fit], train.iloc[test], features, label, settings, parameters) for fit, test in folds
@@ -68,10 +68,14 @@ def search(
     return tuple(sorted(tried, key=lambda candidate: candidate.log_loss))
 
 
-def _candidates(settings: SearchSettings, seed: int) -> list[dict[str, Any]]:
-    combinations = int(np.prod([len(values) for values in settings.parameters.values()]))
-    wanted = min(settings.candidates - 1, combinations)
-    return [{}, *ParameterSampler(settings.parameters, wanted, random_state=seed)]
+def _candidates(settings: TrainingSettings, search: SearchSettings) -> list[dict[str, Any]]:
+    """The declared parameters, then others at random, as many as the budget allows."""
+    combinations = int(np.prod([len(values) for values in search.parameters.values()]))
+    # As many as the budget: one of them may be what is declared, in other words.
+    drawn = ParameterSampler(search.parameters, min(search.candidates, combinations), random_state=settings.seed)
+    declared = make_estimator(settings).get_params()
+    others = [chosen for chosen in drawn if make_estimator(settings, chosen).get_params() != declared]
+    return [{}, *others[: search.candidates - 1]]
 
 
 def _log_loss(

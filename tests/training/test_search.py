@@ -69,9 +69,15 @@ def test_the_declared_parameters_are_tried_first(caplog: pytest.LogCaptureFixtur
 
 
 def test_the_declared_parameters_win_a_tie() -> None:
-    tried = searched(trees({"max_depth": [3]}))
-    assert [each.parameters for each in tried] == [{}, {"max_depth": 3}]
+    without_effect = {"ccp_alpha": 1e-12}
+    tried = searched(trees({name: [value] for name, value in without_effect.items()}))
+    assert [each.parameters for each in tried] == [{}, without_effect]
     assert tried[0].log_losses == tried[1].log_losses
+
+
+def test_what_is_declared_is_not_tried_again_in_other_words() -> None:
+    tried = searched(trees({"max_depth": [3, 4], "min_samples_leaf": [1]}))
+    assert sorted(str(each.parameters.get("max_depth")) for each in tried) == ["4", "None"]
 
 
 def test_what_is_better_than_declared_comes_first() -> None:
