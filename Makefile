@@ -57,24 +57,24 @@ env: install ## Print export lines for your shell: eval "$$(make -s env)"
 
 ##@ Features
 .PHONY: rollback
-rollback: manifest ## Serve an earlier publication again: AS_OF=2013-07-02T00:00:00 [VIEW=user_session_features]
+rollback: warehouse manifest ## Serve an earlier publication again: AS_OF=2013-07-02T00:00:00 [VIEW=user_session_features]
 	@$(BIN)/skewless rollback --as-of "$(AS_OF)" $(if $(VIEW),--view "$(VIEW)")
 
 .PHONY: reproduce
-reproduce: install ## Rebuild a training extract, byte for byte: ID=<extract_id of training.extracts>
+reproduce: warehouse ## Rebuild a training extract, byte for byte: ID=<extract_id of training.extracts>
 	@$(BIN)/skewless reproduce "$(ID)"
 
 ##@ Retraining
 .PHONY: backtest-decay
-backtest-decay: manifest ## How fast a model ages, and how old it may become [MODEL=churn AS_OF=2013-12-31T00:00:00 PLOT=decay.svg]
+backtest-decay: warehouse manifest ## How fast a model ages, and how old it may become [MODEL=churn AS_OF=2013-12-31T00:00:00 PLOT=decay.svg]
 	@$(BIN)/skewless backtest-decay --model $(MODEL) $(if $(AS_OF),--as-of "$(AS_OF)") $(if $(PLOT),--output "$(PLOT)")
 
 .PHONY: backtest-policy
-backtest-policy: manifest ## Replay the policy beside never, always, periodic [MODEL=churn AS_OF=... EVERY=30 PLOT=policy.svg]
+backtest-policy: warehouse manifest ## Replay the policy beside never, always, periodic [MODEL=churn AS_OF=... EVERY=30 PLOT=policy.svg]
 	@$(BIN)/skewless backtest-policy --model $(MODEL) --every $(EVERY) $(if $(AS_OF),--as-of "$(AS_OF)") $(if $(PLOT),--output "$(PLOT)")
 
 .PHONY: rollback-model
-rollback-model: manifest ## Make the champion before this one champion again [MODEL=churn VERSION=2]
+rollback-model: warehouse manifest ## Make the champion before this one champion again [MODEL=churn VERSION=2]
 	@$(BIN)/skewless rollback-model --model $(MODEL) $(if $(VERSION),--to "$(VERSION)")
 
 ##@ dbt

@@ -66,7 +66,7 @@ def connect(database: str | None = None, *, autocommit: bool = False) -> Iterato
 
 def _unavailable(database: str, error: psycopg.OperationalError) -> str:
     reason = str(error).strip().splitlines()[0]
-    if os.environ.get("PGHOST"):
+    if host() != str(settings.EMBEDDED_POSTGRES):
         return (
             f"No connection to database {database} on PGHOST={host()}: {reason}. "
             "Check PGHOST, PGPORT, PGUSER and PGPASSWORD."

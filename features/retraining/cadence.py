@@ -246,7 +246,8 @@ def cadence_known_at(matrix: LossMatrix, as_of: datetime, settings: RetrainingSe
         curve = decay_curve(matrix.until(as_of), seed=matrix.recipe.settings.seed, confidence=settings.confidence)
     except TooFewLabelTimes:
         return None
-    return Cadence(recommended_age(curve, settings.costs, settings.staleness_tolerance).max_age_days, as_of)
+    found = recommended_age(curve, settings.costs, settings.staleness_tolerance)
+    return Cadence(found.max_age_days, as_of, curve.last_age)
 
 
 def recommended_age(curve: DecayCurve, costs: CostSettings | None, tolerance: float) -> Recommendation:

@@ -138,10 +138,12 @@ class Cadence:
 
     Attributes:
         as_of: when the backtest was made.
+        measured_days: the oldest age it measured; it vouches for none beyond.
     """
 
     max_age_days: int
     as_of: datetime
+    measured_days: int
 
 
 @dataclass(frozen=True)

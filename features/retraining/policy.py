@@ -22,8 +22,10 @@ from features.retraining.decision import (
     TriggerFinding,
 )
 
-# While `max_model_age: auto` waits for its first backtest.
+# While `max_model_age: auto` waits for a backtest that has met models old enough to say more, or less: one that has met
+# young ones only can but say that they may not become older.
 MAX_AGE_DAYS_UNTIL_KNOWN = 30
+OLD_ENOUGH_DAYS = 2 * MAX_AGE_DAYS_UNTIL_KNOWN
 BUDGET_PERIOD = timedelta(days=30)
 JUDGED = frozenset({"ok", "warning", "critical"})
 
@@ -124,10 +126,11 @@ class RetrainingPolicy:
             return TriggerFinding(trigger, False, "The champion was trained as of a later instant.")
         if self.settings.max_model_age != "auto":
             limit, source = self.settings.max_model_age, ""
-        elif inputs.cadence:
+        elif inputs.cadence and inputs.cadence.measured_days >= OLD_ENOUGH_DAYS:
             limit, source = inputs.cadence.max_age_days, f", by the decay backtest of {inputs.cadence.as_of:%Y-%m-%d}"
         else:
-            limit, source = MAX_AGE_DAYS_UNTIL_KNOWN, " until a decay backtest says otherwise"
+            limit = MAX_AGE_DAYS_UNTIL_KNOWN
+            source = f" until a decay backtest has met models of {OLD_ENOUGH_DAYS} days"
         days = "1 day" if age == 1 else f"{age} days"
         return TriggerFinding(trigger, age >= limit, f"The champion is {days} old; it may become {limit}{source}.")
 

@@ -151,6 +151,7 @@ def _write(
         "max_age_days": recommendation.max_age_days,
         "max_age_low_days": recommendation.low,
         "max_age_high_days": recommendation.high,
+        "measured_days": curve.last_age,
         "method": recommendation.method,
         "reason": recommendation.reason,
         "fresh_loss": curve.fresh_loss,

@@ -182,11 +182,11 @@ def _retrainings(connection: warehouse.Connection, model: Model, as_of: datetime
 
 def _cadence(connection: warehouse.Connection, model: Model, as_of: datetime) -> Cadence | None:
     row = connection.execute(
-        "select max_age_days, as_of from monitoring.decay_backtests where model_name = %s and as_of <= %s"
-        " order by as_of desc limit 1",
+        "select max_age_days, as_of, measured_days from monitoring.decay_backtests"
+        " where model_name = %s and as_of <= %s order by as_of desc limit 1",
         [model.name, as_of],
     ).fetchone()
-    return Cadence(row["max_age_days"], row["as_of"]) if row else None
+    return Cadence(**row) if row else None
 
 
 def _drift(

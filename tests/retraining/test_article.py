@@ -265,13 +265,13 @@ DIFFERENCES: dict[str, tuple[PolicyInputs, RetrainingSettings, Verdict, Verdict]
     # The article has a threshold of severity that nothing reads, and an age that is the same for every domain.
     "a warning where warnings are enough": (drifted("warning"), WARNING_IS_ENOUGH, HOLD, retrain(DRIFT, HIGH)),
     "older than the decay backtest allows": (
-        replace(aged(days=10), cadence=Cadence(7, AS_OF - 30 * DAY)),
+        replace(aged(days=10), cadence=Cadence(7, AS_OF - 30 * DAY, 120)),
         BY_BACKTEST,
         HOLD,
         retrain(SCHEDULED, MEDIUM),
     ),
     "old, and of no harm by the decay backtest": (
-        replace(aged(days=45), cadence=Cadence(90, AS_OF - 30 * DAY)),
+        replace(aged(days=45), cadence=Cadence(90, AS_OF - 30 * DAY, 120)),
         BY_BACKTEST,
         retrain(SCHEDULED, MEDIUM),
         HOLD,

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
 import numpy as np
@@ -215,7 +215,7 @@ def test_drift_waits_for_labels_of_the_new_world() -> None:
 
 def test_the_cadence_is_kept(rotating: LossMatrix) -> None:
     settings = PATIENT.model_copy(update={"max_model_age": "auto", "performance_drop": 0.9})
-    found = backtest(rotating, settings, cadence=Cadence(21, START), replicates=40)
+    found = backtest(rotating, settings, cadence=Cadence(21, START, 60), replicates=40)
     weeks = [(one.at - START) // WEEK for one in found["current"].retrainings]
     assert triggers(found) == {"scheduled"}
     assert set(np.diff([int(rotating.cutoffs[0]), *weeks])) == {3}
@@ -227,18 +227,20 @@ def test_the_cadence_is_what_monthly_backtests_of_their_time_would_have_said(rot
     said = [
         next(one.evidence for one in decision.triggers if one.trigger == "scheduled") for decision in found.decisions
     ]
-    # First there is too little history; then each backtest holds for a month.
+    # First no model was old enough; then each backtest holds for a month.
     first = next(number for number, evidence in enumerate(said) if "by the decay backtest of" in evidence)
     assert first > 2
-    assert all("may become 30 until a decay backtest says otherwise" in evidence for evidence in said[:first])
+    assert all("may become 30 until a decay backtest has met" in evidence for evidence in said[:first])
     assert all("by the decay backtest of" in evidence for evidence in said[first:])
-    limits = [evidence.split("may become ")[1] for evidence in said[first:]]
-    assert len(set(limits[:4])) == 1
-    assert len(set(limits)) > 1
-    for decision, limit in zip(found.decisions[first::4], limits[::4], strict=True):
-        known = cadence_known_at(rotating, decision.as_of, settings)
+    made = {evidence.rpartition(" of ")[2].rstrip("."): evidence for evidence in said[first:]}
+    assert len(made) > 1
+    days = [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in made]
+    assert set(np.diff(days)) == {4 * WEEK}
+    for day, evidence in zip(days, made.values(), strict=True):
+        known = cadence_known_at(rotating, day, settings)
         assert known is not None
-        assert limit == f"{known.max_age_days}, by the decay backtest of {decision.as_of:%Y-%m-%d}."
+        assert known.measured_days >= 60
+        assert evidence.endswith(f"may become {known.max_age_days}, by the decay backtest of {day:%Y-%m-%d}.")
 
 
 def test_labels_are_counted_on_all_entities_though_few_are_scored() -> None:

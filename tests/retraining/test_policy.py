@@ -205,15 +205,26 @@ def test_a_trigger_fires_at_its_bound(
     assert decision.priority is (trigger.priority if fires else Priority.NONE)
 
 
-WEEKLY = Cadence(7, datetime(2013, 6, 1, tzinfo=UTC))
+WEEKLY = Cadence(7, datetime(2013, 6, 1, tzinfo=UTC), 60)
 AGES = {
     "auto, before a backtest, at 30 days": (
         aged(days=30),
         BY_BACKTEST,
         True,
-        "30 until a decay backtest says otherwise.",
+        "30 until a decay backtest has met models of 60 days.",
     ),
-    "auto, before a backtest, below": (aged(days=29), BY_BACKTEST, False, "30 until a decay backtest says otherwise."),
+    "auto, before a backtest, below": (
+        aged(days=29),
+        BY_BACKTEST,
+        False,
+        "30 until a decay backtest has met models of 60 days.",
+    ),
+    "auto, a backtest that met young models only": (
+        replace(aged(days=7), cadence=replace(WEEKLY, measured_days=59)),
+        BY_BACKTEST,
+        False,
+        "30 until a decay backtest has met models of 60 days.",
+    ),
     "auto, at what the backtest says": (
         replace(aged(days=7), cadence=WEEKLY),
         BY_BACKTEST,
@@ -227,7 +238,7 @@ AGES = {
         "The champion is 6 days old; it may become 7, by the decay backtest of 2013-06-01.",
     ),
     "auto, when the backtest allows for more than 30": (
-        replace(aged(days=89), cadence=Cadence(90, WEEKLY.as_of)),
+        replace(aged(days=89), cadence=Cadence(90, WEEKLY.as_of, 200)),
         BY_BACKTEST,
         False,
         "it may become 90, by the decay backtest of 2013-06-01.",

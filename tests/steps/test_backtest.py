@@ -106,6 +106,8 @@ def test_the_policy_reads_the_last_one_of_its_time(model: Model, measured: dict[
         known = gather(connection, model, None, LAST_MATURED + WEEK).cadence
         assert known is not None
         assert (known.max_age_days, known.as_of) == (measured["max_age_days"], LAST_MATURED)
+        ((oldest,),) = rows("select max(age_days)::integer as days from monitoring.decay_curves")
+        assert known.measured_days == oldest
         assert gather(connection, model, None, LAST_MATURED - WEEK).cadence is None
 
 

@@ -64,6 +64,7 @@ create table monitoring.decay_backtests (
     max_age_days integer not null,
     max_age_low_days integer not null,
     max_age_high_days integer not null,
+    measured_days integer not null,
     method text not null,
     reason text not null,
     fresh_loss double precision not null,
