@@ -31,14 +31,14 @@ class Interval:
 
 
 class Entities:
-    """Who each row belongs to, and the draws of them: the same draws for the same rows and seed.
+    """Who each row belongs to, and the draws of them: the same for the same rows and seed, in whatever order they come.
 
     Args:
         keys: one column or several, row by row.
     """
 
     def __init__(self, keys: pd.DataFrame, *, replicates: int = REPLICATES, seed: int = 0) -> None:
-        self._codes = keys.groupby(list(keys.columns), sort=False, dropna=False).ngroup().to_numpy()
+        self._codes = keys.groupby(list(keys.columns), dropna=False).ngroup().to_numpy()
         self.count = int(self._codes.max()) + 1 if len(self._codes) else 0
         self._replicates = replicates
         self._seed = seed

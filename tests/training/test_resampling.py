@@ -163,6 +163,17 @@ def test_an_interval_is_the_same_every_time_and_another_with_another_seed() -> N
     assert first != other
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_order_of_the_rows_does_not_matter(metric: str) -> None:
+    """As they come from a query without one."""
+    truth, score, of = sample()
+    named = of.assign(user_id=[f"u{key}" for key in of[of.columns[0]]])[["user_id"]]
+    order = np.random.default_rng(1).permutation(len(truth))
+    found = metric_interval(metric, truth, score, Entities(named), 0.95)
+    again = metric_interval(metric, truth[order], score[order], Entities(named.iloc[order]), 0.95)
+    assert (again.estimate, again.low, again.high) == pytest.approx((found.estimate, found.low, found.high), abs=1e-12)
+
+
 def test_the_same_entities_may_be_drawn_from_twice() -> None:
     truth, score, entity = sample()
     entities = Entities(entity)
