@@ -21,6 +21,7 @@ from features.steps.promote import promote
 from features.steps.score import refuse_unscored, score
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
+from features.training.data import TrainingRefused
 from tests.dbt_project.oracle import FEATURES
 from tests.steps.small import registry, use
 
@@ -190,6 +191,17 @@ def test_the_drift_baseline_goes_with_the_version(champion: tracking.Version, ch
 
 def test_a_promoted_challenger_is_a_challenger_no_longer(champion: tracking.Version, churn: Model) -> None:
     assert MlflowClient().get_registered_model(churn.name).aliases == {"champion": champion.number}
+
+
+def test_labels_that_cannot_make_a_model_are_refused_and_the_champion_stays(
+    champion: tracking.Version, churn: Model
+) -> None:
+    trained = "select count(*) as n from monitoring.model_evaluations"
+    before = one(trained)
+    with pytest.raises(TrainingRefused, match="The extract has 2 label times; 4 for the holdout and at least one"):
+        train(churn, datetime(2013, 4, 1, tzinfo=UTC))
+    assert tracking.champion(churn) == champion
+    assert one(trained) == before
 
 
 def test_promoting_again_changes_nothing(champion: tracking.Version, churn: Model) -> None:

@@ -1,6 +1,7 @@
 """The drill: an earlier champion is in production again after one command, and whoever cannot be, is not."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +42,7 @@ def model(sample_database: str, churn: Model, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(autouse=True)
 def _all_three_promoted(model: Model) -> None:
     """Each test begins with version 3 as the champion, and nothing rolled back yet."""
-    execute("delete from monitoring.champions where kind = 'rollback'")
+    execute("delete from monitoring.champions where champion_id > %s", CHAMPIONS)
     tracking.promote(model, "3")
 
 
@@ -54,6 +55,25 @@ def champion(model: Model) -> str:
 def ledger() -> list[dict[str, Any]]:
     with warehouse.connect() as connection:
         return connection.execute("select * from monitoring.champions order by champion_id").fetchall()
+
+
+def test_the_same_extract_makes_the_same_model_every_time(model: Model) -> None:
+    with warehouse.connect() as connection:
+        evaluations = connection.execute(
+            "select extract_id, metrics, evaluation from monitoring.model_evaluations order by model_version"
+        ).fetchall()
+    assert len(evaluations) == CHAMPIONS
+    assert evaluations[1:] == evaluations[:-1]
+
+
+def test_a_champion_of_another_definition_is_no_yardstick(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    older = replace(tracking.registered(model, "3"), feature_version="older")
+    monkeypatch.setattr(tracking, "champion", lambda model: older)
+    facts = promote(model, "2", AS_OF)
+    assert facts["promoted"]
+    assert (
+        "The champion v3 was trained on another definition of the features, older, and cannot score" in facts["reason"]
+    )
 
 
 def test_the_champion_before_is_champion_again(model: Model) -> None:
