@@ -70,6 +70,10 @@ def one(query: str, *parameters: object) -> dict[str, Any]:
     return row
 
 
+def aliases(name: str) -> dict[str, str]:
+    return {alias: str(number) for alias, number in MlflowClient().get_registered_model(name).aliases.items()}
+
+
 def test_churn_is_predicted_as_well_as_it_can_be_and_not_better(champion: tracking.Version) -> None:
     # Below: something is broken. Above: the future has leaked into the features.
     assert 0.78 < champion.metrics["roc_auc"] < 0.86
@@ -122,7 +126,7 @@ def test_the_evaluation_is_kept(champion: tracking.Version) -> None:
     assert len(evaluation["calibration"]) == 10
     assert evaluation["calibration_error"] < 0.05
     assert {each["feature"] for each in evaluation["importance"]} == set(FEATURES)
-    assert set(evaluation["parameters"]) >= {"learning_rate", "max_leaf_nodes"} or evaluation["parameters"] == {}
+    assert set(evaluation["parameters"]) <= {"max_leaf_nodes", "min_samples_leaf"}, "what the search chose from"
 
 
 def test_every_check_of_the_gate_is_kept(champion: tracking.Version) -> None:
@@ -190,7 +194,7 @@ def test_the_drift_baseline_goes_with_the_version(champion: tracking.Version, ch
 
 
 def test_a_promoted_challenger_is_a_challenger_no_longer(champion: tracking.Version, churn: Model) -> None:
-    assert MlflowClient().get_registered_model(churn.name).aliases == {"champion": champion.number}
+    assert aliases(churn.name) == {"champion": champion.number}
 
 
 def test_labels_that_cannot_make_a_model_are_refused_and_the_champion_stays(
@@ -247,6 +251,7 @@ def test_a_champion_of_another_definition_does_not_score(champion: tracking.Vers
     finally:
         with warehouse.connect() as connection:
             connection.execute("delete from features.feature_versions where feature_version = 'another'")
+            connection.execute("delete from monitoring.retraining_decisions where model_name = 'churn'")
     assert facts["scored"] == 0
     assert f"churn v{champion.number} was trained on definition {champion.feature_version}" in facts["refused"]
     assert "which is another now. Nobody is scored until churn_retraining" in facts["refused"]
@@ -335,7 +340,7 @@ def test_a_challenger_that_is_not_good_enough_leaves_the_champion_in_place(churn
         "select reason from monitoring.model_evaluations where model_version = %s and model_name = 'guarded'", second
     )
     assert "is below the minimum 0.9." in kept["reason"]
-    assert MlflowClient().get_registered_model("guarded").aliases == {"champion": first, "challenger": second}
+    assert aliases("guarded") == {"champion": first, "challenger": second}
 
 
 def test_an_older_training_never_replaces_a_champion_that_knows_more(champion: tracking.Version, churn: Model) -> None:
