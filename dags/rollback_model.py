@@ -13,7 +13,8 @@ scored by it and compared with the data that it was trained on.
 
 * **Reads** `monitoring.champions`. **Writes** a row to it, and the registry's alias `champion`.
 * **Starts** by hand only. `skewless rollback-model` does the same.
-* The policy goes on: it may ask for a retraining, which has to pass the gate against the version you went back to.
+* The policy goes on, and may soon ask for a retraining, since the earlier model is older: **pause `{name}_retraining`**
+  while you find out what was wrong. Whatever is trained has to pass the gate against the version you went back to.
 
 #### When this is red
 * "there is no earlier champion": nothing was changed.

@@ -441,6 +441,23 @@ def test_a_rolled_back_model_scores_the_next_partition(airflow: AirflowApi, retr
     ]
 
 
+def test_how_fast_it_ages_is_measured_and_a_short_history_does_not_decide(
+    airflow: AirflowApi, second: list[DagRun]
+) -> None:
+    assert demo.run_dag(airflow, demo.DECAY_BACKTEST, SECOND, demo.quiet()).state == "success"
+    assert rows("select measured_days < 60 as young_only, length(plot_svg) > 1000 from monitoring.decay_backtests") == [
+        (True, True)
+    ]
+    ask_for_retraining(airflow, SECOND, "to_see_the_age")
+    ((evidence,),) = rows(f"""
+        select finding ->> 'evidence' as evidence
+        from monitoring.retraining_decisions cross join jsonb_array_elements(triggers) as finding
+        where as_of = '{SECOND}Z' and finding ->> 'trigger' = 'scheduled'
+    """)
+    assert str(evidence).endswith("it may become 30 until a decay backtest has met models of 60 days.")
+    answer(airflow, SECOND, "Reject")
+
+
 def test_a_closed_gate_is_a_red_task_and_a_reason_opens_it(airflow: AirflowApi, second: list[DagRun]) -> None:
     with warehouse.connect() as connection:
         connection.execute(

@@ -85,7 +85,7 @@ def _trial(
         truth=outcomes(split.holdout, model.label),
         entity=split.holdout[list(model.entity)],
         challenger=scores(estimator, split.holdout, names),
-        champion=scores(rival, split.holdout, names) if rival else None,
+        champion=None if rival is None else scores(rival, split.holdout, names),
         champion_version=champion.number if champion else "",
         no_champion_because=why_not,
         simple={name: scores(each, split.holdout, names) for name, each in simple.items()},

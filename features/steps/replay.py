@@ -86,7 +86,8 @@ def _written(
     rows = connection.execute(
         "select feature, source, segment, baseline_id, baseline, as_of, window_hours, status,"
         " source_version from"
-        " monitoring.drift_reports where model_name = %s and as_of > %s and as_of <= %s and baseline_id is not null",
+        " monitoring.drift_reports where model_name = %s and as_of > %s and as_of <= %s and baseline_id is not null"
+        " order by feature, source, segment, baseline_id, as_of, window_hours",
         [model.name, since, until],
     )
     found: dict[tuple[str, str, str, int], dict[datetime, dict[int, dict[str, Any]]]] = defaultdict(dict)

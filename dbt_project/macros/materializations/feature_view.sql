@@ -68,14 +68,16 @@
 {%- endmacro %}
 
 
-{#- Batches of a thousand (entity, as_of) pairs in key order, so that a batch reads neighbouring index pages. -#}
+{#- Batches of a thousand (entity, as_of) pairs in key order, so that a batch reads neighbouring index pages.
+    The working tables are logged, although nobody reads them after a crash: of an unlogged one whose transaction ends
+    because the postmaster was killed, PostgreSQL may leave a file that keeps it from starting again. -#}
 {% macro compute_missing_rows(compiled) %}
     {%- set entity = entity_of(model) -%}
     {%- set batches = this.incorporate(path={'identifier': this.identifier ~ '__batches'}) -%}
     {%- set computed = this.incorporate(path={'identifier': this.identifier ~ '__computed'}) -%}
     {%- set columns = get_quoted_csv(model.columns.keys() | list) -%}
     {%- do run_query(
-        'create unlogged table ' ~ batches ~ ' as'
+        'create table ' ~ batches ~ ' as'
         ~ ' select (place - 1) / 1000 as batch, ' ~ array_aggs(entity + ['as_of'])
         ~ ' from (select spine.*, row_number() over (order by ' ~ entity | join(', ') ~ ', as_of) as place from ('
         ~ spine_of(compiled) ~ ') as spine) as numbered group by batch'
@@ -84,7 +86,7 @@
     {%- do run_query('alter table ' ~ batches ~ " set (parallel_workers = " ~ parallel_workers() ~ ')') -%}
     {%- do run_query('set local parallel_setup_cost = 0; set local parallel_tuple_cost = 0') -%}
     {%- do run_query(
-        'create unlogged table ' ~ computed ~ ' as select computed.* from ' ~ batches ~ ' as batch cross join lateral '
+        'create table ' ~ computed ~ ' as select computed.* from ' ~ batches ~ ' as batch cross join lateral '
         ~ function_name('', '_as_of_each') ~ '(' ~ qualified('batch', entity + ['as_of']) ~ ') as computed'
     ) -%}
     {#- In the order of the primary key, which so grows at its end. -#}
