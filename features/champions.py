@@ -34,11 +34,16 @@ def record(
     reigns = history(connection, model)
     if reigns and reigns[-1].version == reign.version:
         return
-    connection.execute(
-        "insert into monitoring.champions (model_name, model_version, feature_version, kind, replaced_version, because,"
-        " dag_run_id) values (%s, %s, %s, %s, %s, %s, %s)",
-        [model.name, reign.version, reign.feature_version, reign.kind, replaced, because, dag_run_id],
-    )
+    row = {
+        "model_name": model.name,
+        "model_version": reign.version,
+        "feature_version": reign.feature_version,
+        "kind": reign.kind,
+        "replaced_version": replaced,
+        "because": because,
+        "dag_run_id": dag_run_id,
+    }
+    warehouse.insert(connection, "monitoring.champions", row)
 
 
 def history(connection: warehouse.Connection, model: Model) -> list[Reign]:

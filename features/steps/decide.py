@@ -1,6 +1,7 @@
 """Deciding: gathers what the policy judges by, and writes its decision, whatever it is."""
 
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from psycopg import sql
 from features import ledger, tracking, warehouse
 from features.contract import Model, Severity
 from features.drift.decision import SEVERITIES, DriftStatus
+from features.drift.incident import Incident
 from features.drift.incidents import newest_as_of, open_incidents
 from features.errors import SkewlessError
 from features.retraining.decision import (
@@ -126,20 +128,26 @@ def gather(
     in_flight: int = 0,
 ) -> PolicyInputs:
     """What is known at as_of about the champion, its inputs and its labels."""
+    incidents = [incident for incident in open_incidents(connection, model) if incident.opened_at <= as_of]
     common = PolicyInputs(
         champion=None,
         feature_version=ledger.current_version(connection, model.feature_view),
-        data_incidents=_data_incidents(connection, model, as_of),
+        data_incidents=_data_incidents(incidents),
         retrainings=_retrainings(connection, model, as_of),
         in_flight=in_flight,
         requested=requested,
         cadence=_cadence(connection, model, as_of),
     )
-    return common if version is None else _of_champion(connection, model, version, common, as_of)
+    return common if version is None else _of_champion(connection, model, version, common, incidents, as_of)
 
 
 def _of_champion(
-    connection: warehouse.Connection, model: Model, version: tracking.Version, common: PolicyInputs, as_of: datetime
+    connection: warehouse.Connection,
+    model: Model,
+    version: tracking.Version,
+    common: PolicyInputs,
+    incidents: Sequence[Incident],
+    as_of: datetime,
 ) -> PolicyInputs:
     metric = version.metrics.get(model.promotion.metric, float("nan"))  # which the policy does not take for a pass
     return PolicyInputs(
@@ -148,14 +156,14 @@ def _of_champion(
             "champion": Champion(version.number, version.trained_as_of, metric, version.feature_version),
             "drift": _drift(connection, model, version, as_of),
             "performance": _performance(connection, model, version, as_of),
-            "labels_since_shift": _labels_since_shift(connection, model, as_of),
+            "labels_since_shift": _labels_since_shift(connection, model, incidents, as_of),
             **_new_labels(connection, model, version, as_of),
         }
     )
 
 
-def _data_incidents(connection: warehouse.Connection, model: Model, as_of: datetime) -> list[DataIncident]:
-    """Those that block retraining at as_of."""
+def _data_incidents(incidents: Iterable[Incident]) -> list[DataIncident]:
+    """Those that block retraining."""
     return [
         DataIncident(
             incident_id=incident.incident_id or 0,
@@ -164,8 +172,8 @@ def _data_incidents(connection: warehouse.Connection, model: Model, as_of: datet
             opened_at=incident.opened_at,
             owner=incident.owner,
         )
-        for incident in open_incidents(connection, model)
-        if incident.blocks_retraining and incident.opened_at <= as_of
+        for incident in incidents
+        if incident.blocks_retraining
     ]
 
 
@@ -212,12 +220,12 @@ def _drift(
     return DriftFindings(rows[0]["as_of"], findings)
 
 
-def _labels_since_shift(connection: warehouse.Connection, model: Model, as_of: datetime) -> int | None:
+def _labels_since_shift(
+    connection: warehouse.Connection, model: Model, incidents: Iterable[Incident], as_of: datetime
+) -> int | None:
     """Matured labels of instants after the first of the incidents began that stand for a changed world."""
     began = [
-        incident.opened_at
-        for incident in open_incidents(connection, model)
-        if not incident.blocks_retraining and incident.verdict != "benign" and incident.opened_at <= as_of
+        incident.opened_at for incident in incidents if not incident.blocks_retraining and incident.verdict != "benign"
     ]
     if not began:
         return None
