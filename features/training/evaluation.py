@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import stats
-from sklearn import metrics
 from sklearn.inspection import permutation_importance
 
 from features.training.data import inputs, outcomes
@@ -109,18 +108,6 @@ def evaluate(
             for name, model in simple.items()
         },
     )
-
-
-def judge(estimator: Any, rows: pd.DataFrame, features: Sequence[str], label: str) -> dict[str, float]:
-    """ROC AUC, average precision, accuracy, Brier score and log loss on rows with both classes."""
-    truth, score = outcomes(rows, label), scores(estimator, rows, features)
-    return {
-        "roc_auc": float(metrics.roc_auc_score(truth, score)),
-        "average_precision": float(metrics.average_precision_score(truth, score)),
-        "accuracy": float(metrics.accuracy_score(truth, score >= 0.5)),
-        "brier": float(metrics.brier_score_loss(truth, score)),
-        "log_loss": float(metrics.log_loss(truth, score)),
-    }
 
 
 def slice_metric(

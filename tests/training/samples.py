@@ -1,11 +1,15 @@
 """Training rows of which it is known what there is to learn."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn import metrics
 
-from features.training.data import Split, split_in_time
+from features.training.data import Split, outcomes, split_in_time
+from features.training.estimator import scores
 
 HORIZON = timedelta(days=14)
 FIRST = datetime(2013, 3, 5, tzinfo=UTC)
@@ -29,3 +33,15 @@ def extract(label_times: int = 12, rows_each: int = 250, every: timedelta = time
 def sample_split() -> Split:
     """Six label times to learn from, one that is on neither side, four to be judged on."""
     return split_in_time(extract(label_times=11), HORIZON, 4)
+
+
+def judge(estimator: Any, rows: pd.DataFrame, features: Sequence[str], label: str) -> dict[str, float]:
+    """By scikit-learn: ROC AUC, average precision, accuracy, Brier score and log loss on rows with both classes."""
+    truth, score = outcomes(rows, label), scores(estimator, rows, features)
+    return {
+        "roc_auc": float(metrics.roc_auc_score(truth, score)),
+        "average_precision": float(metrics.average_precision_score(truth, score)),
+        "accuracy": float(metrics.accuracy_score(truth, score >= 0.5)),
+        "brier": float(metrics.brier_score_loss(truth, score)),
+        "log_loss": float(metrics.log_loss(truth, score)),
+    }

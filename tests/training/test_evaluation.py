@@ -23,11 +23,10 @@ from features.training.evaluation import (
     calibration_error,
     evaluate,
     importances,
-    judge,
     score_histogram,
     slice_metric,
 )
-from tests.training.samples import FEATURES, sample_split
+from tests.training.samples import FEATURES, judge, sample_split
 from tests.training.test_estimator import Flipped
 
 

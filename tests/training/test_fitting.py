@@ -10,9 +10,8 @@ import pytest
 from features.contract import SearchSettings, TrainingSettings
 from features.training.data import MIN_ROWS, Split, TrainingRefused, split_in_time
 from features.training.estimator import LOGISTIC_REGRESSION, RECENCY_ONLY, fitted, make_estimator, scores
-from features.training.evaluation import judge
 from features.training.fitting import Fitted, fit
-from tests.training.samples import FEATURES, HORIZON, sample_split
+from tests.training.samples import FEATURES, HORIZON, judge, sample_split
 
 TREES = TrainingSettings(
     estimator="sklearn.ensemble.HistGradientBoostingClassifier", parameters={"random_state": 0, "max_iter": 8}
