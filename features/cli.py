@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from features import settings, warehouse
 from features.contract import Model, read_contract
 from features.errors import SkewlessError
-from features.local import environment, postgres
+from features.local import environment, postgres, servers
 
 # Tables need room where no terminal says how wide it is, as in a CI log.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
@@ -42,7 +42,7 @@ class _Commands(click.Group):
 def main() -> None:
     """Features defined once in dbt, materialised, watched and retrained by Airflow."""
     # The registry, too: without its address MLflow starts an empty one of its own in the working directory.
-    os.environ.update({**environment.postgres(), **environment.tools()})
+    os.environ.update({**environment.postgres(), **environment.online(), **environment.tools()})
     # SIGINT too: a shell that starts us in the background has it ignored, and then Ctrl-C's signal would not arrive.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -55,18 +55,19 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @main.command()
 def start_warehouse() -> None:
-    """Start the embedded PostgreSQL (unless PGHOST names a server) and bring the tables up to date."""
+    """Start PostgreSQL and Redis, unless PGHOST and REDIS_URL name servers, and bring the tables up to date."""
     from features.migrations import migrate
 
-    postgres.start()
+    servers.start()
     migrate()
     click.echo(f"Warehouse ready: {warehouse_address()}")
 
 
 @main.command()
 def stop_warehouse() -> None:
-    """Stop the embedded PostgreSQL. Its data stays."""
-    console.print("PostgreSQL stopped." if postgres.stop() else "The embedded PostgreSQL is not running.")
+    """Stop the embedded PostgreSQL, whose data stays, and Redis."""
+    stopped = servers.stop()
+    console.print(f"{' and '.join(stopped)} stopped." if stopped else "The embedded PostgreSQL is not running.")
 
 
 @main.command()
@@ -322,6 +323,7 @@ def env() -> None:
 
     for name, value in {
         **environment.postgres(),
+        **environment.online(),
         **environment.tools(),
         **environment.dbt(),
         **environment.airflow(),
@@ -339,12 +341,10 @@ def up() -> None:
 
 @main.command()
 def down() -> None:
-    """Stop Airflow, MLflow and the embedded PostgreSQL."""
+    """Stop Airflow, MLflow, and the embedded PostgreSQL and Redis."""
     from features.local import stack
 
-    stopped = stack.stop()
-    if postgres.stop():
-        stopped.append("postgres")
+    stopped = [*stack.stop(), *servers.stop()]
     click.echo(f"Stopped {', '.join(stopped)}." if stopped else "Nothing was running.")
 
 

@@ -89,13 +89,18 @@ class Valid(Strict):
 
 
 class Feature(Strict):
-    """A column of a feature view whose config.meta says `feature: true`."""
+    """A column of a feature view whose config.meta says `feature: true`.
+
+    Attributes:
+        pii: whether its values tell who somebody is; then they are never written to the inference log.
+    """
 
     name: str
     description: str
     data_type: str
     drift: DriftSettings = DriftSettings()
     valid: Valid = Valid()
+    pii: bool = False
 
 
 class Retention(Strict):
@@ -312,6 +317,20 @@ class MonitoringSettings(Strict):
         return self
 
 
+class InferenceSettings(Strict):
+    """config.meta.inference of an exposure: what is logged of what the model is asked, and for how long.
+
+    Attributes:
+        log_share: of the requests of services.
+        batch_log_share: of the entities that are scored with a snapshot; `serving.predictions` has all of them.
+        keep_log_days: after which logged requests are deleted.
+    """
+
+    log_share: float = Field(default=1.0, gt=0, le=1)
+    batch_log_share: float = Field(default=0.1, gt=0, le=1)
+    keep_log_days: int = Field(default=90, ge=1)
+
+
 class Model(Strict):
     """An exposure of type ml.
 
@@ -334,6 +353,7 @@ class Model(Strict):
     retraining: RetrainingSettings
     promotion: PromotionSettings
     monitoring: MonitoringSettings = MonitoringSettings()
+    inference: InferenceSettings = InferenceSettings()
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -362,6 +382,7 @@ class ExposureMeta(Strict):
     retraining: RetrainingSettings = RetrainingSettings()
     promotion: PromotionSettings = PromotionSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    inference: InferenceSettings = InferenceSettings()
 
 
 class FeatureViewMeta(Strict):
@@ -381,6 +402,7 @@ class ColumnMeta(Strict):
     feature: bool = False
     drift: DriftSettings = DriftSettings()
     valid: Valid = Valid()
+    pii: bool = False
 
 
 class LabelMeta(Strict):
@@ -523,6 +545,7 @@ def _features(node: dict[str, Any], where: str) -> tuple[Feature, ...]:
                     data_type=column["data_type"],
                     drift=column_meta.drift,
                     valid=column_meta.valid,
+                    pii=column_meta.pii,
                 )
             )
     if not features:
@@ -563,6 +586,12 @@ def _model(exposure: dict[str, Any], views: dict[str, FeatureView], nodes: dict[
             f"{kept}: the row that served a label would be thinned out before the label trains. Set "
             f"config.meta.retention.every_hour_for_days of {meta.feature_view} to {matures_after + 1} or more."
         )
+    if meta.inference.keep_log_days <= matures_after:
+        raise SkewlessError(
+            f"{where}: config.meta.inference.keep_log_days: its labels mature after {matures_after} days, and logged "
+            f"requests are deleted after {meta.inference.keep_log_days}: none would meet its label. Set it to "
+            f"{matures_after + 1} or more."
+        )
     recency = meta.training.recency_feature
     if recency is not None and recency not in views[meta.feature_view].feature_names:
         raise SkewlessError(f"{where}: config.meta.training.recency_feature: {recency!r} is no feature of the view.")
@@ -581,4 +610,5 @@ def _model(exposure: dict[str, Any], views: dict[str, FeatureView], nodes: dict[
         retraining=meta.retraining,
         promotion=meta.promotion,
         monitoring=meta.monitoring,
+        inference=meta.inference,
     )

@@ -126,7 +126,7 @@ insert into monitoring.parity_audits (
     accepted_because
 )
 values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-on conflict (publication_id, feature) do update set
+on conflict (publication_id, source, model_name, feature) do update set
     rows_compared = excluded.rows_compared,
     mismatches = excluded.mismatches,
     example_keys = excluded.example_keys,

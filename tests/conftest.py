@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # A second run at the same time names a folder of its own.
 RUN_DIR = Path(os.environ.setdefault("SKEWLESS_TEST_RUN_DIR", str(ROOT / ".run" / "test")))
 os.environ["SKEWLESS_RUN_DIR"] = str(RUN_DIR)
-for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", "AIRFLOW_", "MLFLOW_"))]:
+for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", "AIRFLOW_", "MLFLOW_", "REDIS_"))]:
     del os.environ[inherited]
 
 from features import settings, warehouse  # noqa: E402
-from features.local import environment, postgres  # noqa: E402
+from features.local import environment, postgres, redis  # noqa: E402
 from features.migrations import migrate  # noqa: E402
 
 # Ports that nobody listens on, so that a running `make up` is not in the way.
@@ -40,6 +40,17 @@ def server() -> Iterator[None]:
     postgres.start()
     yield
     postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """An embedded Redis; gives its URL. Nothing uses it but who is told of it."""
+    settings.RUN_DIR.mkdir(parents=True, exist_ok=True)
+    redis.start()
+    url = redis.url()
+    assert url
+    yield url
+    redis.stop()
 
 
 @pytest.fixture

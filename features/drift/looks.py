@@ -87,7 +87,7 @@ class Outlook:
             return []
         column = column_of(declared)
         looks = [Look(column, snapshot_source(self._model, self._version), self._served, declared.drift)]
-        if self.uses_log and self._champion:
+        if self.uses_log and self._champion and not declared.pii:
             looks.append(Look(column, log_source(self._model, self._champion), self._whole, declared.drift))
         return looks
 
@@ -129,7 +129,7 @@ def not_declared(connection: warehouse.Connection, model: Model, champion: str, 
         "select feature from monitoring.feature_baselines where model_name = %(model)s and kind = 'training'"
         " and version = %(version)s"
         " union select key from monitoring.inference_log cross join lateral jsonb_object_keys(features) as key"
-        " where model_name = %(model)s and model_version = %(version)s and logged_at > %(from)s"
+        " where model_name = %(model)s and model_version = %(version)s and kind = 'online' and logged_at > %(from)s"
         " and logged_at <= %(until)s order by 1",
         {"model": model.name, "version": champion, "from": as_of - HOUR, "until": as_of},
     )
@@ -140,7 +140,7 @@ def not_declared(connection: warehouse.Connection, model: Model, champion: str, 
 def _has_log(connection: warehouse.Connection, model: Model, champion: str, as_of: datetime) -> bool:
     row = connection.execute(
         "select exists (select from monitoring.inference_log where model_name = %s and model_version = %s"
-        " and logged_at > %s and logged_at <= %s) as found",
+        " and kind = 'online' and logged_at > %s and logged_at <= %s) as found",
         [model.name, champion, as_of - WEEK, as_of],
     ).fetchone()
     return bool(row and row["found"])

@@ -141,7 +141,10 @@ def prediction_source(model: Model, champion: str) -> Source:
 
 
 def log_source(model: Model, champion: str) -> Source:
-    """What the champion really saw and said: the first request of each entity in each hour, an hour ending at `_at`."""
+    """What the champion really saw and said: the first request of each entity in each hour, an hour ending at `_at`.
+
+    Of services only: what batch scoring saw is the snapshot.
+    """
     unpacked = sql.SQL("").join(
         sql.SQL(", {} as {}").format(_logged(feature), sql.Identifier(feature.name))
         for feature in model.feature_view.features
@@ -152,7 +155,8 @@ def log_source(model: Model, champion: str) -> Source:
             "select distinct on (_at, _key) _hour as _at, log.entity_id as _key, log.prediction as _prediction"
             "{unpacked} from monitoring.inference_log as log, unnest({hours}) as wanted (_hour)"
             " where log.logged_at > _hour - interval '1 hour' and log.logged_at <= _hour"
-            " and log.model_name = {model} and log.model_version = {champion} order by _at, _key, log.logged_at"
+            " and log.model_name = {model} and log.model_version = {champion} and log.kind = 'online'"
+            " order by _at, _key, log.logged_at"
         ).format(
             unpacked=unpacked,
             hours=_instants(hours),

@@ -12,7 +12,7 @@ from features import settings, warehouse
 from features.errors import SkewlessError
 from features.ingest import nycflights13
 from features.ingest.loading import load_file
-from features.local import postgres, stack, summary
+from features.local import servers, stack, summary
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.migrations import migrate
 
@@ -44,15 +44,15 @@ def run(console: Console) -> None:
     """
     began = time.monotonic()
     stack.refuse_if_running()
-    was_running = postgres.is_running()
+    started: list[str] = []
     try:
+        started += servers.start()
         _prepare(console)
         _tell_the_story(console)
         with warehouse.connect() as connection:
             summary.show(connection, MODEL, console)
     finally:
-        if not was_running:
-            postgres.stop()
+        servers.stop(started)
     console.print(
         f"\nDone in {time.monotonic() - began:.0f} s. "
         "Look around: [b]make up[/b] (Airflow, MLflow), [b]make psql[/b] (SQL)."
@@ -66,8 +66,7 @@ def _prepare(console: Console) -> None:
             progress.print(f"  {text}") if not console.is_terminal else None
             progress.update(task, description=text)
 
-        task = progress.add_task("Starting PostgreSQL")
-        postgres.start()
+        task = progress.add_task("Starting over")
         _start_over()
         migrate()
         step("Loading 336,776 flights of 2013, preparing Airflow and MLflow")

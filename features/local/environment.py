@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from features import settings, warehouse
+from features.local import redis
 
 AIRFLOW_HOME = settings.RUN_DIR / "airflow"
 ARTIFACTS = settings.RUN_DIR / "mlflow" / "artifacts"
@@ -35,6 +36,12 @@ def postgres() -> dict[str, str]:
         "PGUSER": warehouse.user(),
         "PGDATABASE": settings.WAREHOUSE_DATABASE,
     }
+
+
+def online() -> dict[str, str]:
+    """Where online reads go: REDIS_URL, when there is a Redis."""
+    url = redis.url()
+    return {"REDIS_URL": url} if url else {}
 
 
 def dbt() -> dict[str, str]:
@@ -110,7 +117,7 @@ def everything() -> dict[str, str]:
     temporary = settings.RUN_DIR / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**os.environ, **postgres(), **tools(), **airflow(), "TMPDIR": str(temporary), "PATH": path}
+    return {**os.environ, **postgres(), **online(), **tools(), **airflow(), "TMPDIR": str(temporary), "PATH": path}
 
 
 def secret(name: str) -> str:

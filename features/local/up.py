@@ -5,17 +5,17 @@ import time
 from rich.console import Console
 
 from features.errors import SkewlessError
-from features.local import environment, postgres, stack
+from features.local import environment, servers, stack
 from features.migrations import migrate
 
 
 def run(console: Console) -> None:
     """Starts PostgreSQL, Airflow and MLflow, prints where they are, and stops them when asked to."""
     stack.refuse_if_running()
-    started_postgres = False
+    started: list[str] = []
     try:
-        with console.status("Starting PostgreSQL, Airflow and MLflow"):
-            started_postgres = postgres.start()
+        with console.status("Starting PostgreSQL, Redis, Airflow and MLflow"):
+            started = servers.start()
             migrate()
             stack.prepare()
             services = stack.start(with_mlflow=True)
@@ -35,5 +35,4 @@ def run(console: Console) -> None:
         console.print("Stopping.")
     finally:
         stack.stop()
-        if started_postgres:
-            postgres.stop()
+        servers.stop(started)
