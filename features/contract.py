@@ -119,6 +119,7 @@ class FeatureView(Strict):
     Attributes:
         name: of its table. Versions of one dbt model are views of their own.
         entity: its key columns beside as_of.
+        entity_types: their SQL types.
         expires_after: how long after as_of its snapshot counts as fresh, as PostgreSQL writes an interval.
         owner: whom to ask when what it delivers is wrong: its own, or that of its dbt group.
         audited_share: of the served rows, how many the parity gate recomputes; 1 is all.
@@ -130,6 +131,7 @@ class FeatureView(Strict):
     name: str
     schema_name: str
     entity: tuple[str, ...]
+    entity_types: tuple[str, ...]
     owner: str
     lookback_days: int
     expires_after: str
@@ -519,6 +521,7 @@ def _feature_view(node: dict[str, Any], nodes: dict[str, dict[str, Any]], owners
         name=node["alias"],
         schema_name=node["schema"],
         entity=meta.entity,
+        entity_types=tuple(node["columns"][column]["data_type"] for column in meta.entity),
         owner=owner,
         lookback_days=meta.lookback_days,
         expires_after=meta.expires_after,

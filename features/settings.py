@@ -19,6 +19,12 @@ MLFLOW_DATABASE = os.environ.get("SKEWLESS_MLFLOW_DATABASE", f"{WAREHOUSE_DATABA
 # dbt's manifest, which the Dags and the contract read. Written by `make manifest`.
 MANIFEST = Path(os.environ.get("SKEWLESS_MANIFEST", RUN_DIR / "dbt" / "target" / "manifest.json"))
 
+
+def online_namespace() -> str:
+    """What stands in front of every key in Redis, so that warehouses can share one."""
+    return os.environ.get("SKEWLESS_ONLINE_NAMESPACE") or WAREHOUSE_DATABASE
+
+
 # When materialize_features starts by itself. Feature rows for training assume what this says: hourly, on the hour.
 MATERIALIZE_CRON = os.environ.get("SKEWLESS_MATERIALIZE_CRON", "0 * * * *")
 

@@ -14,6 +14,7 @@ create table serving.written_features (
     entity_id text not null,
     as_of timestamptz not null,
     features jsonb not null,
+    was_computed boolean not null,
     written_at timestamptz not null default now(),
     primary key (feature_view, feature_version, entity_id)
 );
