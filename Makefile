@@ -40,7 +40,7 @@ down: ## Stop Airflow, MLflow and the embedded PostgreSQL
 
 ##@ Warehouse
 .PHONY: warehouse
-warehouse: install ## Start the embedded PostgreSQL (unless PGHOST is set) and create or upgrade the tables
+warehouse: install ## Start PostgreSQL and Redis (unless PGHOST and REDIS_URL are set), create or upgrade the tables
 	$(BIN)/skewless start-warehouse
 
 .PHONY: warehouse-url
@@ -59,6 +59,10 @@ env: install ## Print export lines for your shell: eval "$$(make -s env)"
 .PHONY: rollback
 rollback: warehouse manifest ## Serve an earlier publication again: AS_OF=2013-07-02T00:00:00 [VIEW=user_session_features]
 	@$(BIN)/skewless rollback --as-of "$(AS_OF)" $(if $(VIEW),--view "$(VIEW)")
+
+.PHONY: push-online
+push-online: warehouse manifest ## Push what is live to Redis again, as after it lost its memory [VIEW=user_session_features]
+	@$(BIN)/skewless push-online $(if $(VIEW),--view "$(VIEW)") $(if $(TAKE_OVER),--take-over)
 
 .PHONY: reproduce
 reproduce: warehouse ## Rebuild a training extract, byte for byte: ID=<extract_id of training.extracts>
@@ -105,6 +109,10 @@ bench-features: install-dev ## How fast features are computed, found and served,
 .PHONY: bench-drift
 bench-drift: install-dev ## False alarms, delays and cost of the drift monitor, beside Evidently and NannyML (BENCH_ARGS=--help)
 	$(BIN)/python -m tests.benchmarks.drift $(BENCH_ARGS)
+
+.PHONY: bench-serving
+bench-serving: install-dev ## How fast features are read from Redis and PostgreSQL, beside Feast (BENCH_ARGS=--help)
+	$(BIN)/python -m tests.benchmarks.bench_serving $(BENCH_ARGS)
 
 .PHONY: lint
 lint: install-dev manifest ## ruff, mypy, sqlfluff

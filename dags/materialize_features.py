@@ -13,7 +13,8 @@ Computes every feature view at the run's **partition key, which is as_of**, and 
 in `serving.publications` makes it live. Each dbt model is a task that builds the model and runs its tests.
 
 Before a snapshot goes live, the **parity gate** recomputes it, and the one that is live, and compares every cell.
-Afterwards old snapshots are thinned out as each view's `retention` says.
+Afterwards it is pushed to Redis, where there is one (`REDIS_URL`), all of it or nothing of it, and old snapshots are
+thinned out as each view's `retention` says.
 
 * **Reads** `raw.session_events`. **Writes** `staging.*`, `features.*`, `training.*`, `serving.publications`,
   `monitoring.parity_audits`.
@@ -30,6 +31,8 @@ Afterwards old snapshots are thinned out as each view's `retention` says.
   been computed. They cannot be unknown again: correct the `ingested_at` that their loader writes, and trigger the
   partition again with `accept_skew` saying why it may be published; that is kept with the audit.
 * `publish_*`: "has no row": clear the dbt tasks.
+* `push_online`: services go on reading the publication before from Redis until it is stale, and the new one from
+  PostgreSQL after that. See whether Redis runs, then clear the task.
 * `thin_snapshots`: nothing is lost; the next run tries again.
 
 Is what is live wrong? `rollback_features` serves an earlier publication again.
@@ -76,10 +79,17 @@ def materialize_features() -> None:
 
         return {view.name: step.thin(view, as_of_of(dag_run)) for view in VIEWS}
 
+    # By itself: a Redis that is away must not look like a publication that failed.
+    @task
+    def push_online() -> list[dict]:
+        from features.steps import push_online as step
+
+        return step.push_online(VIEWS)
+
     publications = [
         publish.override(task_id=f"publish_{view.name}", outlets=[published(view)])(view.name) for view in VIEWS
     ]
-    chain(models, publications, thin_snapshots())
+    chain(models, publications, [push_online(), thin_snapshots()])
 
 
 materialize_features()

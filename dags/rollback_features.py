@@ -8,7 +8,8 @@ DOCS = """
 ### rollback_features
 
 Makes an earlier publication of a feature view the live one again. Nothing is copied or deleted:
-`serving.publications` gets a row that points at it, and readers see it at once.
+`serving.publications` gets a row that points at it, and readers see it at once: those of PostgreSQL when the row is
+there, those of Redis when `push_online` is done.
 
 * **Reads** the ledger `serving.publications`. **Writes** one row to it.
 * **Starts** by hand only: choose the view and the as_of to return to. `make rollback AS_OF=...` does the same.
@@ -51,7 +52,13 @@ def rollback_features() -> None:
         )
         return facts
 
-    roll_back()
+    @task
+    def push_online(*, params) -> list[dict]:
+        from features.steps import push_online as step
+
+        return step.push_online([CONTRACT.feature_view(params["view"])])
+
+    roll_back() >> push_online()
 
 
 rollback_features()

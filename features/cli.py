@@ -135,13 +135,32 @@ def rollback(as_of: str, view: str | None, because: str | None) -> None:
     Nothing is copied or deleted: serving.publications gets a row that points at it.
     """
     from features.partition import parse_as_of
+    from features.steps.push_online import push_online
     from features.steps.roll_back import roll_back, views_published_at
 
     instant = parse_as_of(as_of)
     views = views_published_at(read_contract(settings.MANIFEST), instant, view)
     for facts in roll_back(views, instant, because):
         click.echo(f"{facts['view']}: {facts['row_count']:,} rows of {facts['as_of']} are live again.")
+    push_online(views)
     click.echo("This holds until the next publication: pause materialize_features while you mend what was wrong.")
+
+
+@main.command(name="push-online")
+@click.option("--view", help="Only this feature view; by default all that are served.")
+@click.option("--take-over", is_flag=True, help="Replace what is there, whatever it is, as after a restored backup.")
+def push_online_command(view: str | None, take_over: bool) -> None:
+    """Push what is live to Redis at REDIS_URL, as materialize_features does after publishing."""
+    from features.steps.push_online import push_online
+
+    contract = read_contract(settings.MANIFEST)
+    views = [contract.feature_view(view)] if view else list(contract.feature_views.values())
+    pushed = push_online(views, take_over=take_over)
+    for facts in pushed:
+        of = f"{facts['rows']:,} rows of {facts['as_of']} pushed" if facts["rows"] else "nothing to push"
+        click.echo(f"{facts['view']}: {of}.")
+    if not pushed:
+        click.echo("There is no Redis: set REDIS_URL, or start the embedded one with `make warehouse`.")
 
 
 MODEL = click.option("--model", "model_name", default="churn", show_default=True, help="A model that dbt declares.")

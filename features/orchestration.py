@@ -39,7 +39,12 @@ DEFAULT_ARGS: dict[str, Any] = {
     "retry_policy": ExceptionRetryPolicy(
         rules=[
             RetryRule(
-                exception=["features.warehouse.WarehouseUnavailable", "features.steps.tell.NotTold"],
+                exception=[
+                    "features.warehouse.WarehouseUnavailable",
+                    "features.serving.push.NotPushed",
+                    "features.serving.row.StoreUnavailable",
+                    "features.steps.tell.NotTold",
+                ],
                 action=RetryAction.RETRY,
             ),
             RetryRule(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
@@ -32,6 +33,9 @@ logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 NOT_FOUND = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+# The tag `kind` of the run that collects what a version was asked, beside the run that trained it.
+SERVING = "serving"
+MOST_METRICS = 1000  # that MLflow takes at once
 
 
 @dataclass(frozen=True)
@@ -220,15 +224,60 @@ def load(model: Model, number: str) -> Any:
     return mlflow.sklearn.load_model(f"models:/{model.name}/{number}")
 
 
+def input_names(model: Model, number: str) -> tuple[str, ...]:
+    """The inputs of a registered version, by its signature."""
+    signature = mlflow.models.get_model_info(f"models:/{model.name}/{number}").signature
+    return tuple(signature.inputs.input_names())
+
+
+def log_served(model: Model, number: str, hour: datetime, metrics: Mapping[str, float | None]) -> None:
+    """Adds an hour to the run of what a version was asked and said: one run for each version, one step for each hour.
+
+    Args:
+        hour: its end. The step is the number of hours since 1970.
+        metrics: by name; what is missing or not finite is left out.
+    """
+    client = MlflowClient()
+    timestamp = int(hour.timestamp() * 1000)
+    step = int(hour.timestamp() // 3600)
+    points = [
+        Metric(name, float(value), timestamp, step)
+        for name, value in metrics.items()
+        if value is not None and math.isfinite(value)
+    ]
+    run_id = _serving_run(client, model, number)
+    for start in range(0, len(points), MOST_METRICS):
+        client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
+
+
+def _serving_run(client: MlflowClient, model: Model, number: str) -> str:
+    experiment_id = _use_experiment(model.name)
+    found = client.search_runs(
+        [experiment_id],
+        filter_string=f"tags.kind = '{SERVING}' and tags.model_version = '{number}'",
+        max_results=1,
+        # Were two created at once, all go on with the same one.
+        order_by=["attributes.start_time asc"],
+    )
+    if found:
+        return str(found[0].info.run_id)
+    tags = {"kind": SERVING, "model_version": number}
+    run = client.create_run(experiment_id, run_name=f"{model.name} v{number} served", tags=tags)
+    # It takes points all the same, and is not shown as a training that never ends.
+    client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
+
+
 def prepare() -> None:
     """Creates the tracking tables, so that the first tasks do not race for it."""
     MlflowClient().search_experiments(max_results=1)
 
 
-def _use_experiment(name: str) -> None:
+def _use_experiment(name: str) -> str:
+    """Makes it the experiment of the next runs, and gives its id."""
     location = os.environ.get("SKEWLESS_ARTIFACTS")
     if mlflow.get_experiment_by_name(name) is None:
         # A tracking server knows where artifacts go; with a bare database we say so.
         direct = not os.environ["MLFLOW_TRACKING_URI"].startswith("http")
         mlflow.create_experiment(name, artifact_location=Path(location).as_uri() if direct and location else None)
-    mlflow.set_experiment(name)
+    return str(mlflow.set_experiment(name).experiment_id)

@@ -4,14 +4,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from features import settings, warehouse
 from features.contract import Contract, read_contract
 from features.extracts import training_extract
+from features.serving.inference_log import entity_text
 from features.steps.publish import publish
-from features.steps.score import _entity_ids
 from tests.conftest import AS_OF, dbt
 from tests.dbt_project.oracle import DAY, HOUR, MICROSECOND, Event, copy_of, insert, read
 from tests.dbt_project.test_structure import copy_of_project, replace
@@ -283,7 +282,7 @@ def test_composite_keys_pass_the_gate_the_extract_and_the_functions(composite: t
 
 
 def test_composite_keys_are_scored_under_names_of_their_own(composite: tuple[str, Path]) -> None:
-    ids = list(_entity_ids(pd.DataFrame(PAIRS, columns=["user_id", "event_type"])))
+    ids = [entity_text(pair) for pair in PAIRS]
     assert len(set(ids)) == len(PAIRS)
     assert [tuple(json.loads(entity_id)) for entity_id in ids] == PAIRS
 

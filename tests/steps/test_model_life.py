@@ -16,6 +16,7 @@ from features.contract import Model, PromotionSettings, TrainingSettings
 from features.drift import DriftStatus
 from features.errors import SkewlessError
 from features.extracts import training_extract
+from features.serving.champion import ModelMismatch
 from features.steps.decide import decide, gather, is_still_allowed, reason_of
 from features.steps.promote import promote
 from features.steps.score import refuse_unscored, score
@@ -218,7 +219,8 @@ def test_promoting_again_changes_nothing(champion: tracking.Version, churn: Mode
 def test_scoring_twice_writes_each_score_once(champion: tracking.Version, churn: Model) -> None:
     facts = score(churn, AS_OF)
     before = rows("select * from serving.predictions where model_name = 'churn' order by entity_id")
-    assert score(churn, AS_OF) == facts == {"model_version": champion.number, "scored": len(before), "refused": None}
+    assert score(churn, AS_OF) == facts
+    assert (facts["model_version"], facts["scored"], facts["refused"]) == (champion.number, len(before), None)
     assert rows("select * from serving.predictions where model_name = 'churn' order by entity_id") == before
 
 
@@ -231,6 +233,42 @@ def test_the_population_is_scored_with_probabilities_and_nobody_else(champion: t
     assert [row["entity_id"] for row in scored] == [row["user_id"] for row in population]
     assert all(0 <= row["score"] <= 1 for row in scored)
     assert len({row["score"] for row in scored}) > 100
+
+
+def test_a_share_of_the_scores_is_logged_with_what_the_model_saw(champion: tracking.Version, churn: Model) -> None:
+    facts = score(churn, AS_OF)
+    assert 0.07 < facts["logged"] / facts["scored"] < 0.13
+    logged = rows(
+        "select log.entity_id, log.prediction = said.score as same_score,"
+        " seen is not distinct from jsonb_populate_record(seen, log.features) as same_features"
+        " from monitoring.inference_log as log"
+        " left join serving.predictions as said using (model_name, model_version, entity_id, as_of)"
+        " left join features.user_session_features as seen"
+        " on seen.user_id = entity_id and seen.as_of = log.as_of and seen.feature_version = log.feature_version"
+        " where log.kind = 'batch' and log.logged_at = log.as_of and log.inclusion_probability = 0.1::float8"
+    )
+    assert len(logged) == facts["logged"]
+    assert all(row["same_score"] and row["same_features"] for row in logged)
+
+
+def test_chunks_score_as_the_whole_does(
+    champion: tracking.Version, churn: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score(churn, AS_OF)
+    query = "select entity_id, score from serving.predictions where model_name = 'churn' order by 1"
+    whole = rows(query)
+    with warehouse.connect() as connection:
+        connection.execute("delete from serving.predictions where model_name = 'churn'")
+    monkeypatch.setattr("features.steps.score.CHUNK_ROWS", 1000)
+    score(churn, AS_OF)
+    assert rows(query) == whole
+
+
+def test_a_champion_that_wants_a_feature_that_is_gone_does_not_score(champion: tracking.Version, churn: Model) -> None:
+    kept = tuple(feature for feature in churn.feature_view.features if feature.name != "session_count")
+    changed = churn.model_copy(update={"feature_view": churn.feature_view.model_copy(update={"features": kept})})
+    with pytest.raises(ModelMismatch, match=r"churn v\d+ wants session_count, which user_session_features does not"):
+        score(changed, AS_OF)
 
 
 def test_an_instant_without_rows_is_not_scored(champion: tracking.Version, churn: Model) -> None:
@@ -266,7 +304,7 @@ def test_while_there_is_no_champion_nothing_is_scored_and_one_is_asked_for(churn
     unborn = named(churn, "unborn")
     assert tracking.champion(unborn) is None
     assert plan(unborn, AS_OF)["champion"] is None
-    assert score(unborn, AS_OF) == {"model_version": None, "scored": 0, "refused": None}
+    assert score(unborn, AS_OF) == {"model_version": None, "scored": 0, "logged": 0, "refused": None}
     assert one(COUNT_PREDICTIONS, "unborn", AS_OF) == {"n": 0}
     assert decide(unborn, AS_OF, "run 1") == {
         "outcome": "retrain",
