@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 MODEL ?= churn
 EVERY ?= 30
+PORT ?= 8000
 RUN := $(CURDIR)/.run
 BIN := $(CURDIR)/.venv/bin
 
@@ -37,6 +38,10 @@ up: install ## Start Airflow and MLflow on 127.0.0.1 and keep them running (AIRF
 .PHONY: down
 down: ## Stop Airflow, MLflow and the embedded PostgreSQL
 	@if [ -x $(BIN)/skewless ]; then $(BIN)/skewless down; fi
+
+.PHONY: serve
+serve: warehouse manifest ## Run the example service on 127.0.0.1 [PORT=8000 AT=2013-12-24T01:00:00]
+	exec $(BIN)/skewless serve --port $(PORT) $(if $(AT),--at "$(AT)")
 
 ##@ Warehouse
 .PHONY: warehouse

@@ -3,7 +3,7 @@
 from airflow.sdk import PartitionedAssetTimetable, TriggerRule, dag, task
 
 from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, scored, watched
+from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, measured, watched
 from features.steps.tell import channels
 
 DOCS = """
@@ -12,11 +12,12 @@ DOCS = """
 Counts each feature of the snapshot (and of the inference log, when there is one), the scores and the labels, and
 compares the last 1, 6, 24 and 168 hours with the rows the champion of **{name}** was trained on and with the first four
 healthy weeks. One mapped task per feature, named after it, so one broken feature never hides the others. `conclude`
-opens and closes incidents, and logs the hour on half a page.
+opens and closes incidents, of what `{name}_inference` found differing in served values, too, and logs the hour on half
+a page.
 
 * **Reads** `{view}`, predictions, labels, `monitoring.inference_log`. **Writes** `monitoring.drift_reports`,
   `monitoring.drift_incidents`, and the counts in `monitoring.sketches`.
-* **Starts** when a partition is scored; the partition key is as_of.
+* **Starts** when `{name}_inference` has looked at what was served; the partition key is as_of.
 * A task is green whatever it *finds*: the finding is its report's `status`. Absence of data is one too, never `ok`.
 
 #### When this is red
@@ -33,7 +34,7 @@ Safe to clear and re-run: a report replaces the one before. Only `tell_slack` an
 def drift_dag(model: Model) -> None:
     @dag(
         dag_id=f"{model.name}_drift",
-        schedule=PartitionedAssetTimetable(assets=scored(model)),
+        schedule=PartitionedAssetTimetable(assets=measured(model)),
         catchup=False,
         is_paused_upon_creation=False,
         max_active_runs=1,

@@ -359,6 +359,23 @@ def up() -> None:
 
 
 @main.command()
+@click.option("--port", default=8000, show_default=True, help="Where it listens, on 127.0.0.1.")
+@click.option("--at", help="Serve this instant instead of now, such as 2013-12-24T01:00:00 for the sample.")
+def serve(port: int, at: str | None) -> None:
+    """Run the example service: features from the store, the champion's prediction, a logged request.
+
+    GET /predict/<user_id>, /health and /metrics.
+    """
+    import uvicorn
+
+    from features.partition import parse_as_of
+
+    if at:
+        os.environ["SKEWLESS_NOW"] = parse_as_of(at).isoformat()
+    uvicorn.run("features.serving.service:app", host="127.0.0.1", port=port)
+
+
+@main.command()
 def down() -> None:
     """Stop Airflow, MLflow, and the embedded PostgreSQL and Redis."""
     from features.local import stack

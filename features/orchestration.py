@@ -2,7 +2,8 @@
 
 The Dags form a chain of asset partitions whose key is as_of:
 
-    materialize_features -> <model>_scoring -> <model>_drift -> <model>_retraining -> <model>_training
+    materialize_features -> <model>_scoring -> <model>_inference -> <model>_drift -> <model>_retraining
+        -> <model>_training
 
 Where the exposure wants approvals, <model>_approval stands between the last two.
 """
@@ -65,6 +66,11 @@ def published(view: FeatureView) -> Asset:
 def scored(model: Model) -> Asset:
     """A snapshot was scored by the champion, if there is one."""
     return Asset(name=f"{model.name}/predictions")
+
+
+def measured(model: Model) -> Asset:
+    """What the model did was looked at: its logged requests, and its predictions whose labels have matured."""
+    return Asset(name=f"{model.name}/performance")
 
 
 def watched(model: Model) -> Asset:

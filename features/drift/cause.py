@@ -20,6 +20,7 @@ class Cause(StrEnum):
     """What probably happened."""
 
     CONTRACT_BREAK = "contract break"
+    SKEW = "served otherwise than defined"
     NULL_BURST = "NULL burst"
     UNIT_CHANGE = "unit change"
     DEFAULT_FILL = "default fill"
@@ -37,6 +38,7 @@ class Cause(StrEnum):
 
 DATA_INCIDENTS = frozenset({
     Cause.CONTRACT_BREAK,
+    Cause.SKEW,
     Cause.NULL_BURST,
     Cause.UNIT_CHANGE,
     Cause.DEFAULT_FILL,

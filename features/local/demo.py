@@ -12,9 +12,10 @@ from features import settings, warehouse
 from features.errors import SkewlessError
 from features.ingest import nycflights13
 from features.ingest.loading import load_file
-from features.local import servers, stack, summary
+from features.local import redis, servers, stack, summary
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.migrations import migrate
+from features.serving.push import forget
 
 # Tuesdays, on which the labels of the sample fall. First there is no model; a day later nothing calls for another;
 # then the champion is too old; then it is old again and many labels are new. Now it is measured how fast it ages, and
@@ -30,7 +31,15 @@ AGEING_IS_MEASURED_AFTER = STORY[3]
 
 MODEL = "churn"
 DECAY_BACKTEST = f"{MODEL}_decay_backtest"
-CHAIN = ("materialize_features", f"{MODEL}_scoring", f"{MODEL}_drift", f"{MODEL}_retraining", f"{MODEL}_training")
+RETRAINING, TRAINING = f"{MODEL}_retraining", f"{MODEL}_training"
+CHAIN = (
+    "materialize_features",
+    f"{MODEL}_scoring",
+    f"{MODEL}_inference",
+    f"{MODEL}_drift",
+    RETRAINING,
+    TRAINING,
+)
 PARTITION_TIMEOUT_SECONDS = 600
 # But for leap days.
 NEVER = "0 0 29 2 *"
@@ -108,6 +117,8 @@ def _start_over() -> None:
             )
         for name in names:
             connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+    if url := redis.url():
+        forget(url, settings.online_namespace())
 
 
 def _holds_only_the_sample() -> bool:
@@ -194,6 +205,6 @@ def report(api: AirflowApi, run: DagRun, console: Console) -> None:
 def _is_over(api: AirflowApi, runs: list[DagRun]) -> bool:
     """The chain ends with training, or with a retraining run that decided to hold."""
     done = {run.dag_id: run for run in runs if run.state == "success"}
-    if CHAIN[4] in done:
+    if TRAINING in done:
         return True
-    return CHAIN[3] in done and api.task_states(done[CHAIN[3]]).get("start_training") == "skipped"
+    return RETRAINING in done and api.task_states(done[RETRAINING]).get("start_training") == "skipped"

@@ -10,10 +10,10 @@ makes those calls, `AsyncFeatureStore` awaits them.
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from features import settings
 from features.contract import FeatureView, Model, read_contract
@@ -25,6 +25,7 @@ from features.serving.row import (
     Entity,
     FeatureRow,
     Found,
+    Live,
     StoredRow,
     StoreUnavailable,
     as_served,
@@ -32,6 +33,9 @@ from features.serving.row import (
     refuse_version,
 )
 from features.serving.values import checked
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -107,13 +111,18 @@ class _Store:
         """The store of a model's feature view, for a version that was trained on this definition of it."""
         return cls(model.feature_view, feature_version=feature_version, **options)
 
+    def _read_live(self) -> Steps[Live]:
+        found: Found = yield partial(self._postgres.read, ())
+        refuse_version(self.view, self.feature_version, found.live.feature_version)
+        return found.live
+
     def _read(self, entities: Sequence[Entity], at: datetime | None) -> Steps[list[FeatureRow | None]]:
-        found = yield from self._find(entities, at or self._clock())
+        found = yield from self._find(entities, self._instant(at))
         self._check(found)
         return found
 
     def _read_or_compute(self, entities: Sequence[Entity], at: datetime | None, keep: bool) -> Steps[list[FeatureRow]]:
-        at = at or self._clock()
+        at = self._instant(at)
         found = yield from self._find(entities, at)
         missing = [place for place, row in enumerate(found) if row is None or row.is_stale]
         if missing:
@@ -125,8 +134,8 @@ class _Store:
 
     def _compute(self, entities: Sequence[Entity], at: datetime, keep: bool) -> Steps[list[FeatureRow]]:
         """Rows by the as-of function, which is the view's own definition."""
-        live = (yield partial(self._postgres.read, ())).live
-        refuse_version(self.view, self.feature_version, live.feature_version)
+        self._refuse_the_future(at, "at")
+        live = yield from self._read_live()
         version, rows = yield partial(self._postgres.compute, entities, at)
         # Between a definition's build and its first publication the function is ahead of what is live.
         refuse_version(self.view, live.feature_version, version)
@@ -135,17 +144,25 @@ class _Store:
         return [as_served(entity, row, live, at) for entity, row in zip(entities, rows, strict=True)]
 
     def _write(self, entity: Entity, features: Mapping[str, Any], as_of: datetime) -> Steps[bool]:
-        if as_of.tzinfo is None:
-            raise SkewlessError(f"as_of {as_of.isoformat()} has no time zone; write datetime(..., tzinfo=UTC).")
-        if as_of > self._clock() + CLOCKS_DIFFER_BY:
-            raise SkewlessError(
-                f"as_of {as_of.isoformat()} has not come yet; such a row would count as fresh too long."
-            )
+        _refuse_a_naive(as_of, "as_of")
+        self._refuse_the_future(as_of, "as_of")
         row = StoredRow(as_of.astimezone(UTC), checked(self.view, features), WRITTEN)
-        live = (yield partial(self._postgres.read, ())).live
-        refuse_version(self.view, self.feature_version, live.feature_version)
+        live = yield from self._read_live()
         kept: int = yield from self._keep([(entity, live.feature_version, row)])
         return kept == 1
+
+    def _instant(self, at: datetime | None) -> datetime:
+        """What a read's staleness is measured at."""
+        if at is None:
+            return self._clock()
+        _refuse_a_naive(at, "at")
+        return at
+
+    def _refuse_the_future(self, instant: datetime, name: str) -> None:
+        if instant > self._clock() + CLOCKS_DIFFER_BY:
+            raise SkewlessError(
+                f"{name} {instant.isoformat()} has not come yet; such a row would count as fresh too long."
+            )
 
     def _keep(self, rows: Sequence[tuple[Entity, str, StoredRow]]) -> Steps[int]:
         """Writes to PostgreSQL, which never forgets, then to Redis, which may be refilled from there."""
@@ -242,6 +259,14 @@ class FeatureStore(_Store):
         self._redis = RedisRows(self.view, url, namespace, redis_timeout) if url else None
         self._postgres = PostgresRows(self.view, postgres_timeout, pool_size)
 
+    def read_live(self) -> Live:
+        """The publication that the ledger names as live.
+
+        Raises:
+            NothingPublished, FeatureVersionMismatch, StoreUnavailable: each with what to do.
+        """
+        return _run(self._read_live())
+
     def read_user_features(self, entity: Entity, *, at: datetime | None = None) -> FeatureRow | None:
         """An entity's features; None when it has none.
 
@@ -291,6 +316,21 @@ class FeatureStore(_Store):
         """
         return _run(self._write(entity, features, as_of))
 
+    def stream_snapshot(
+        self, as_of: datetime, *, where: str = "true", chunk_rows: int = 50_000
+    ) -> Iterator["pd.DataFrame"]:
+        """The rows of a whole snapshot, published or not, by the definition that the store is for; in key order.
+
+        They come from the feature table through a cursor, so that memory holds one chunk, whatever there is.
+
+        Args:
+            where: a condition on the features, such as a model's population; trusted as a dbt model is.
+
+        Yields:
+            the key columns and the features, at most chunk_rows rows of them.
+        """
+        return self._postgres.stream(as_of, self.feature_version, where, chunk_rows)
+
     def close(self) -> None:
         """Gives the connections back; the store may be used again."""
         if self._redis:
@@ -315,6 +355,10 @@ class AsyncFeatureStore(_Store):
     ) -> None:
         self._redis = AsyncRedisRows(self.view, url, namespace, redis_timeout) if url else None
         self._postgres = AsyncPostgresRows(self.view, postgres_timeout, pool_size)
+
+    async def read_live(self) -> Live:
+        """As `FeatureStore.read_live`."""
+        return await _run_async(self._read_live())
 
     async def read_user_features(self, entity: Entity, *, at: datetime | None = None) -> FeatureRow | None:
         """As `FeatureStore.read_user_features`."""
@@ -353,6 +397,11 @@ class AsyncFeatureStore(_Store):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _refuse_a_naive(instant: datetime, name: str) -> None:
+    if instant.tzinfo is None:
+        raise SkewlessError(f"{name} {instant.isoformat()} has no time zone; write datetime(..., tzinfo=UTC).")
 
 
 def _run(steps: Steps[T]) -> T:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from features import warehouse
+from features import parity, warehouse
 from features.contract import Model, Severity
 from features.drift import store
 from features.drift.cause import STALE_HOURS, Cause
@@ -55,7 +55,8 @@ def conclude(
         steps = []
         if as_of >= newest_as_of(connection, model):
             known = open_incidents(connection, model)
-            found = [*_alarms(model, findings), *_stale(model, findings, known), *volume]
+            skew = _skew(connection, model, as_of)
+            found = [*_alarms(model, findings), *_stale(model, findings, known), *skew, *volume]
             steps = advance(known, found, as_of, model.monitoring.remind_after_hours)
             steps = [write_incident(connection, model, step) for step in steps]
             store.thin(connection, model, as_of)
@@ -136,6 +137,22 @@ def _stale(model: Model, findings: Sequence[Mapping[str, Any]], known: Sequence[
         and not finding["alarm"]
         and (finding["feature"] in were_stale or 0 < 2 * finding["longest_pause"] <= finding["hours_unchanged"])
     ]
+
+
+def _skew(connection: warehouse.Connection, model: Model, as_of: datetime) -> list[Finding]:
+    """Features that requests were served with otherwise than their definition gives, by the audit of this instant."""
+    rows = connection.execute(
+        "select feature, rows_compared, mismatches, cause from monitoring.parity_audits"
+        " where source = 'inference_log' and model_name = %s and as_of = %s and mismatches > 0 order by feature",
+        [model.name, as_of],
+    )
+    found = []
+    for row in rows:
+        because = f"{row['mismatches']:,} of {row['rows_compared']:,} served values differ, by {row['cause']}"
+        # Late data is told of; what no definition gives must not be learnt from.
+        severity = Severity.WARNING if row["cause"] == parity.Cause.BACKDATED_DATA else Severity.CRITICAL
+        found.append(_finding(model, row["feature"], severity, Cause.SKEW, because, {"detail": f"{because}."}))
+    return found
 
 
 def _volume(connection: warehouse.Connection, model: Model, champion: str | None, as_of: datetime) -> list[Finding]:
