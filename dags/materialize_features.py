@@ -89,7 +89,9 @@ def materialize_features() -> None:
     publications = [
         publish.override(task_id=f"publish_{view.name}", outlets=[published(view)])(view.name) for view in VIEWS
     ]
-    chain(models, publications, [push_online(), thin_snapshots()])
+    chain(models, publications)
+    publications >> push_online()
+    publications >> thin_snapshots()
 
 
 materialize_features()

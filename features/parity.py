@@ -6,8 +6,9 @@ bit, so cells are compared with `is distinct from`; nothing is rounded.
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -35,7 +36,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One feature of a publication, or its set of entities, compared.
+    """One feature of what was served, or its set of entities, compared.
 
     Attributes:
         example_keys: of entities that differ, at most five.
@@ -46,6 +47,15 @@ class Finding:
     mismatches: int
     example_keys: Sequence[Sequence[Any]]
     cause: Cause | None
+
+    def sentence(self, as_of: datetime, rows_compared: int) -> str:
+        """The finding with its numbers, for a log or an error."""
+        what = "the set of entities" if self.feature == ENTITIES else self.feature
+        examples = ", ".join("/".join(map(str, key)) for key in self.example_keys)
+        return (
+            f"At {as_of:%Y-%m-%d %H:%M}Z {what} differs in {self.mismatches:,} of {rows_compared:,} rows "
+            f"({self.cause}; for example {examples})."
+        )
 
 
 @dataclass(frozen=True)
@@ -58,12 +68,7 @@ class Audit:
 
     def sentence(self, finding: Finding) -> str:
         """A finding with its numbers, for a log or an error."""
-        what = "the set of entities" if finding.feature == ENTITIES else finding.feature
-        examples = ", ".join("/".join(map(str, key)) for key in finding.example_keys)
-        return (
-            f"At {self.publication.as_of:%Y-%m-%d %H:%M}Z {what} differs in {finding.mismatches:,} of "
-            f"{self.rows_compared:,} rows ({finding.cause}; for example {examples})."
-        )
+        return finding.sentence(self.publication.as_of, self.rows_compared)
 
 
 def audit(connection: warehouse.Connection, view: FeatureView, publication: Publication, current_version: str) -> Audit:
@@ -82,11 +87,17 @@ def audit(connection: warehouse.Connection, view: FeatureView, publication: Publ
     rows = connection.execute(_comparison(view), parameters).fetchall()
     found = {row["feature"]: row for row in rows}
     is_current = publication.feature_version == current_version
-    findings = [_finding(name, found.get(name), is_current) for name in (ENTITIES, *view.feature_names)]
+    findings = [finding_of(name, found.get(name), is_current) for name in (ENTITIES, *view.feature_names)]
     return Audit(publication, rows[0]["rows_compared"], findings)
 
 
-def _finding(feature: str, found: dict[str, Any] | None, is_current: bool) -> Finding:
+def finding_of(feature: str, found: Mapping[str, Any] | None, is_current: bool) -> Finding:
+    """What a comparison found of a feature: its mismatches, how many of them are backdated, and example keys.
+
+    Args:
+        found: None when nothing differs.
+        is_current: whether what was served has the definition that the as-of function holds.
+    """
     if found is None:
         return Finding(feature, 0, (), None)
     if is_current:
@@ -100,21 +111,40 @@ def record(
     connection: warehouse.Connection, view: FeatureView, audits: Iterable[Audit], accepted_because: str | None
 ) -> None:
     """Keeps audits in monitoring.parity_audits. A publication_id that the ledger lacks is one that the gate refused."""
+    for audit in audits:
+        about = {
+            "publication_id": audit.publication.publication_id,
+            "source": "publication",
+            "model_name": "",
+            "feature_view": view.name,
+            "as_of": audit.publication.as_of,
+            "feature_version": audit.publication.feature_version,
+            "rows_compared": audit.rows_compared,
+        }
+        record_findings(connection, about, audit.findings, accepted_because)
+
+
+def record_findings(
+    connection: warehouse.Connection,
+    about: Mapping[str, Any],
+    findings: Iterable[Finding],
+    accepted_because: str | None = None,
+) -> None:
+    """Writes an audit's findings over those of an earlier one of the same publication, source and model.
+
+    Args:
+        about: what they have in common, by column.
+    """
     rows = [
-        (
-            audit.publication.publication_id,
-            finding.feature,
-            view.name,
-            audit.publication.as_of,
-            audit.publication.feature_version,
-            audit.rows_compared,
-            finding.mismatches,
-            json.dumps(finding.example_keys),
-            finding.cause,
-            accepted_because if finding.cause else None,
-        )
-        for audit in audits
-        for finding in audit.findings
+        {
+            **about,
+            "feature": finding.feature,
+            "mismatches": finding.mismatches,
+            "example_keys": json.dumps(finding.example_keys),
+            "cause": finding.cause,
+            "accepted_because": accepted_because if finding.cause else None,
+        }
+        for finding in findings
     ]
     with connection.cursor() as cursor:
         cursor.executemany(RECORD, rows)
@@ -122,11 +152,16 @@ def record(
 
 RECORD = """
 insert into monitoring.parity_audits (
-    publication_id, feature, feature_view, as_of, feature_version, rows_compared, mismatches, example_keys, cause,
-    accepted_because
+    publication_id, source, model_name, feature, feature_view, as_of, feature_version, rows_compared, mismatches,
+    example_keys, cause, accepted_because
 )
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+values (
+    %(publication_id)s, %(source)s, %(model_name)s, %(feature)s, %(feature_view)s, %(as_of)s, %(feature_version)s,
+    %(rows_compared)s, %(mismatches)s, %(example_keys)s, %(cause)s, %(accepted_because)s
+)
 on conflict (publication_id, source, model_name, feature) do update set
+    as_of = excluded.as_of,
+    feature_version = excluded.feature_version,
     rows_compared = excluded.rows_compared,
     mismatches = excluded.mismatches,
     example_keys = excluded.example_keys,
@@ -135,8 +170,19 @@ on conflict (publication_id, source, model_name, feature) do update set
     audited_at = now()
 """
 
-# `backdated`: a version of an event that claims to have been known at as_of, or to have ended one that was, came to
-# the warehouse only after the rows had been computed.
+# A version of an event that claims to have been known at as_of, or to have ended one that was, came to the warehouse
+# only after the row had been computed.
+BACKDATED = """exists (
+    select 1
+    from {events} as event
+    where
+        {event_key}
+        and (
+            (event.ingested_at <= {as_of} and event.loaded_at > {loaded_through})
+            or (event.superseded_at <= {as_of} and event.superseded_loaded_at > {loaded_through})
+        )
+)"""
+
 COMPARISON = """
 with
 
@@ -180,18 +226,7 @@ compared as materialized (
 
 differing as materialized (
 
-    select
-        compared.*,
-        exists (
-            select 1
-            from {events} as event
-            where
-                {event_key}
-                and (
-                    (event.ingested_at <= %(as_of)s and event.loaded_at > %(loaded_through)s)
-                    or (event.superseded_at <= %(as_of)s and event.superseded_loaded_at > %(loaded_through)s)
-                )
-        ) as is_backdated
+    select compared.*, {is_backdated} as is_backdated
     from compared
     where is_lone or {any_differs}
 
@@ -224,33 +259,50 @@ left join listed on true
 
 
 def _comparison(view: FeatureView) -> sql.Composed:
-    def joined(pattern: str, names: Sequence[str], separator: str = ", ") -> sql.Composed:
-        return sql.SQL(separator).join(
-            sql.SQL(pattern).format(name=sql.Identifier(name), differs=sql.Identifier(f"{name} differs"),
-                                    text=sql.Literal(name))
-            for name in names
-        )  # fmt: skip
-
     keys, features = view.entity, view.feature_names
     entities = sql.SQL("({}, is_lone), ").format(sql.Literal(ENTITIES))
     return sql.SQL(COMPARISON).format(
-        keys=joined("{name}", keys),
+        keys=for_each(keys, "{name}"),
         first_key=sql.Identifier(keys[0]),
-        features=joined("{name}", features),
+        features=for_each(features, "{name}"),
         entities=sql.Identifier(view.schema_name, f"{view.name}_entities"),
         recompute=sql.Identifier(view.schema_name, f"{view.name}_as_of"),
         is_audited=_is_audited(view),
-        arrays=joined("array_agg({name}) as {name}", keys),
-        wanted_arrays=joined("wanted.{name}", keys),
+        arrays=for_each(keys, "array_agg({name}) as {name}"),
+        wanted_arrays=for_each(keys, "wanted.{name}"),
         served=served_rows(view),
-        either_keys=joined("coalesce(served.{name}, recomputed.{name}) as {name}", keys),
-        differences=joined("served.{name} is distinct from recomputed.{name} as {differs}", features),
-        same_key=joined("served.{name} = recomputed.{name}", keys, " and "),
-        events=sql.Identifier(*view.events),
-        event_key=joined("event.{name} = compared.{name}", keys, " and "),
-        any_differs=joined("{differs}", features, " or "),
-        cells=entities + joined("({text}, {differs} and not is_lone)", features),
+        either_keys=for_each(keys, "coalesce(served.{name}, recomputed.{name}) as {name}"),
+        differences=for_each(features, "served.{name} is distinct from recomputed.{name} as {differs}"),
+        same_key=for_each(keys, "served.{name} = recomputed.{name}", " and "),
+        is_backdated=is_backdated(view, sql.Placeholder("as_of"), sql.Placeholder("loaded_through")),
+        any_differs=for_each(features, "{differs}", " or "),
+        cells=entities + for_each(features, "({text}, {differs} and not is_lone)"),
         examples=sql.Literal(EXAMPLES),
+    )
+
+
+def for_each(columns: Sequence[str], pattern: str, separator: str = ", ") -> sql.Composed:
+    """SQL repeated for columns: `name` in the pattern is the column, `text` its name, `differs` whether it does."""
+    return sql.SQL(separator).join(
+        sql.SQL(pattern).format(
+            name=sql.Identifier(column), text=sql.Literal(column), differs=sql.Identifier(f"{column} differs")
+        )
+        for column in columns
+    )
+
+
+def is_backdated(view: FeatureView, as_of: sql.Composable, loaded_through: sql.Composable) -> sql.Composed:
+    """Whether events that came late may explain how a row of a relation `compared`, with the view's keys, differs.
+
+    Args:
+        as_of: the instant whose knowledge the row holds.
+        loaded_through: when the newest event had been loaded that its computation could see.
+    """
+    return sql.SQL(BACKDATED).format(
+        events=sql.Identifier(*view.events),
+        event_key=for_each(view.entity, "event.{name} = compared.{name}", " and "),
+        as_of=as_of,
+        loaded_through=loaded_through,
     )
 
 

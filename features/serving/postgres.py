@@ -5,10 +5,10 @@ that uses them: after a fork the child makes its own.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 import psycopg_pool
@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 
 from features import settings, warehouse
 from features.contract import FeatureView
+from features.errors import SkewlessError
 from features.serving.json_values import json_text
 from features.serving.row import (
     Entity,
@@ -29,6 +30,9 @@ from features.serving.row import (
     newest,
     published,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 WRITTEN = "written"
@@ -66,12 +70,14 @@ order by wanted._place
 
 COMPUTE = "select {keys}, feature_version, {features} from {function}({arrays}, %(as_of)s)"
 
-# A row never gives way to one that knows less. Equal instants are equal rows.
+# A row never gives way to one that knows less. Equal instants are equal rows. It is read once while it is written:
+# what the columns do not take is refused here, and not at every read.
 WRITE = """
 insert into serving.written_features as present (
     feature_view, feature_version, entity_id, as_of, features, was_computed
 )
-values (%(view)s, %(version)s, %(id)s, %(as_of)s, %(features)s, %(was_computed)s)
+select %(view)s, %(version)s, %(id)s, %(as_of)s, %(features)s::jsonb, %(was_computed)s
+from jsonb_populate_record(null::{table}, %(features)s::jsonb)
 on conflict (feature_view, feature_version, entity_id) do update set
     as_of = excluded.as_of,
     features = excluded.features,
@@ -106,8 +112,9 @@ class Statements:
             function=sql.Identifier(view.schema_name, f"{view.name}_as_of"),
             arrays=self._arrays("{}"),
         )
+        write = sql.SQL(WRITE).format(table=table)
         # As bytes, which psycopg parses once; a composed statement it would put together for each read.
-        self.read, self.compute, self.write = read.as_bytes(None), compute.as_bytes(None), WRITE.encode()
+        self.read, self.compute, self.write = (each.as_bytes(None) for each in (read, compute, write))
 
     def _arrays(self, pattern: str) -> sql.Composed:
         """The key columns' values, one array each."""
@@ -116,6 +123,25 @@ class Statements:
             for place, declared in enumerate(self._view.entity_types)
         )
         return sql.SQL(", ").join(sql.SQL(pattern).format(array) for array in arrays)
+
+    def snapshot(self, where: str) -> bytes:
+        """All rows of an instant by one definition (by any, when there is none) that meet a condition."""
+        query = sql.SQL(
+            "select {} from {} where as_of = %(as_of)s and (%(version)s::text is null or feature_version = %(version)s)"
+            " and ({}) order by {}"
+        ).format(
+            sql.SQL(", ").join(map(sql.Identifier, (*self._view.entity, *self._names))),
+            sql.Identifier(*self._view.relation),
+            sql.SQL(where.replace("%", "%%")),  # the contract's own SQL, as trusted as a dbt model
+            sql.SQL(", ").join(map(sql.Identifier, self._view.entity)),
+        )
+        return query.as_bytes(None)
+
+    def refused(self, error: psycopg.DataError) -> SkewlessError:
+        """What PostgreSQL says of a value that a column does not take."""
+        view, reason = self._view, str(error).strip().splitlines()[0]
+        key = ", ".join(f"{name} {declared}" for name, declared in zip(view.entity, view.entity_types, strict=True))
+        return SkewlessError(f"PostgreSQL does not take a value for {view.name}, whose key is ({key}): {reason}.")
 
     def keys(self, entities: Sequence[Entity]) -> dict[str, list[Any]]:
         """The parameters of `_arrays`."""
@@ -147,8 +173,8 @@ class Statements:
     ) -> tuple[str | None, list[StoredRow]]:
         """What `compute` answered, in the entities' order, and by which definition."""
         width = len(self._view.entity)
-        by_key = {row[:width]: row[width:] for row in rows}
-        found = [by_key[key_values(self._view, entity)] for entity in entities]
+        by_id = {entity_id(self._view, row[:width]): row[width:] for row in rows}
+        found = [by_id[entity_id(self._view, entity)] for entity in entities]
         return (found[0][0] if found else None), [
             StoredRow(as_of, dict(zip(self._names, row[1:], strict=True)), COMPUTED) for row in found
         ]
@@ -184,6 +210,8 @@ def _pool_settings(timeout_seconds: float, pool_size: int) -> dict[str, Any]:
         "min_size": 1,
         "max_size": pool_size,
         "timeout": timeout_seconds,
+        # The pool tries again less and less often; giving up as soon, it starts afresh and finds a server that is back.
+        "reconnect_timeout": timeout_seconds,
         "open": False,
         "name": "skewless-store",
     }
@@ -232,6 +260,20 @@ class PostgresRows:
 
         return self._try(write)
 
+    def stream(self, as_of: datetime, version: str | None, where: str, chunk_rows: int) -> Iterator["pd.DataFrame"]:
+        """The rows of a snapshot in key order, in chunks of key columns and features."""
+        import pandas as pd
+
+        query = self.statements.snapshot(where)
+        with self._opened().connection() as connection, connection.transaction():
+            connection.execute("set local statement_timeout = 0")  # it reads everything, and nobody waits for it
+            with connection.cursor(name="snapshot") as cursor:
+                cursor.execute(query, {"as_of": as_of, "version": version})
+                names = [column.name for column in cursor.description or []]
+                while rows := cursor.fetchmany(chunk_rows):
+                    # As PostgreSQL gave them: pandas would turn an integer column with a NULL into floats.
+                    yield pd.DataFrame(rows, columns=names, dtype=object)
+
     def close(self) -> None:
         """Gives the connections back."""
         pool = self._pools.pop(os.getpid(), None)
@@ -242,8 +284,11 @@ class PostgresRows:
         """The pool of this process: a fork's child must not talk on its parent's connections."""
         pool = self._pools.get(os.getpid())
         if pool is None:
-            pool = self._pools.setdefault(os.getpid(), self._make())
-            pool.open()
+            fresh = self._make()
+            fresh.open()  # before another thread can find it
+            pool = self._pools.setdefault(os.getpid(), fresh)
+            if pool is not fresh:
+                fresh.close()
         return pool
 
     def _try(self, use: Callable[[psycopg.Connection[TupleRow]], T]) -> T:
@@ -260,6 +305,8 @@ class PostgresRows:
                     return use(connection)
         except UNREACHABLE as error:
             raise _unavailable(error) from error
+        except psycopg.DataError as error:
+            raise self.statements.refused(error) from error
 
 
 class AsyncPostgresRows:
@@ -307,8 +354,11 @@ class AsyncPostgresRows:
         """The pool of this process: a fork's child must not talk on its parent's connections."""
         pool = self._pools.get(os.getpid())
         if pool is None:
-            pool = self._pools.setdefault(os.getpid(), self._make())
-            await pool.open()
+            fresh = self._make()
+            await fresh.open()
+            pool = self._pools.setdefault(os.getpid(), fresh)
+            if pool is not fresh:
+                await fresh.close()
         return pool
 
     async def _try(self, use: Callable[[psycopg.AsyncConnection[TupleRow]], Awaitable[T]]) -> T:
@@ -325,6 +375,8 @@ class AsyncPostgresRows:
                     return await use(connection)
         except UNREACHABLE as error:
             raise _unavailable(error) from error
+        except psycopg.DataError as error:
+            raise self.statements.refused(error) from error
 
 
 def _is_worth_another_try(error: psycopg.OperationalError) -> bool:

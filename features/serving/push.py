@@ -5,6 +5,7 @@ key. The rows of the publication before are then taken away; those of a push tha
 """
 
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from features.serving.redis import (
     Pointer,
     connect,
     lifetime_ms,
+    name_of,
     packed_written,
 )
 from features.serving.row import Live, StoredRow, entity_id
@@ -77,9 +79,12 @@ def forget(url: str, namespace: str) -> int:
     """Takes everything of a namespace out of Redis. Returns how many keys there were."""
     client = connect(url, TIMEOUT_SECONDS)
     found = 0
-    for keys in _chunks(client.scan_iter(match=f"{{{_literal(namespace)}:*", count=CHUNK)):
-        found += client.unlink(*keys)
-    client.close()
+    # `a` is where the keys of `a:b` begin, too; no view has a colon in its name.
+    ours = re.compile(re.escape(f"{{{namespace}:".encode()) + rb"[^:}]*}:")
+    with client:
+        keys = client.scan_iter(match=f"{{{_literal(namespace)}:*", count=CHUNK)
+        for chunk in _chunks(key for key in keys if ours.match(key)):
+            found += client.unlink(*chunk)
     return found
 
 
@@ -105,16 +110,17 @@ class _Push:
         facts = {"view": self._view.name, "as_of": self._live.as_of.isoformat()}
         before = self._present()
         if before and not self._replaces(before):
-            is_same = before.live.publication_id == self._live.publication_id
             log.info("%s: %s is online already.", self._view.name, before.live.as_of)
-            return {**facts, "rows": 0, "is_online": is_same}
+            return {**facts, "rows": 0, "is_online": name_of(before.live) == name_of(self._live)}
         rows = self._write_rows()
-        if not self._switch(before):
-            self._take_away(self._live)
+        replaced, online = self._switch()
+        # Of two pushes of one publication the second finds its own rows online.
+        for gone in (replaced, self._live):
+            if gone and name_of(gone) != name_of(online):
+                self._take_away(gone)
+        if name_of(online) != name_of(self._live):
             log.info("%s: a newer publication went online meanwhile.", self._view.name)
             return {**facts, "rows": 0, "is_online": False}
-        if before and before.live.publication_id != self._live.publication_id:
-            self._take_away(before.live)
         log.info("%s at %s is online: %s rows.", self._view.name, self._live.as_of, f"{rows:,}")
         return {**facts, "rows": rows, "is_online": True}
 
@@ -160,29 +166,38 @@ class _Push:
             while chunk := cursor.fetchmany(CHUNK):
                 yield chunk
 
-    def _switch(self, before: Pointer | None) -> bool:
-        """Makes the publication what readers see, unless a newer one has become it meanwhile."""
+    def _switch(self) -> tuple[Live | None, Live]:
+        """Makes the publication what readers see, unless a newer one has become it meanwhile.
 
-        def switch(pipeline: Any) -> bool:
+        Returns:
+            what they saw, and what they see.
+        """
+
+        def switch(pipeline: Any) -> tuple[Live | None, Live]:
             packed = pipeline.get(self._layout.live_key)
             present = Pointer.of(packed) if packed else None
             if present and not self._replaces(present):
-                return False
+                return None, present.live
             pointer = Pointer(self._live, self._view.feature_names, self._since(present), self._warehouse)
             pipeline.multi()
             pipeline.set(self._layout.live_key, pointer.packed())
             self._write_again(pipeline, pointer)
-            return True
+            return present.live if present else None, self._live
 
         # Its signature says None; it is what the callable returned.
         transaction: Any = self._client.transaction
-        return bool(transaction(switch, self._layout.live_key, value_from_callable=True))
+        seen: tuple[Live | None, Live] = transaction(switch, self._layout.live_key, value_from_callable=True)
+        return seen
 
-    def _since(self, before: Pointer | None) -> int:
+    def _since(self, before: Pointer | None) -> str:
         """From which publication on written rows count: the last one that went back in time, or changed hands."""
-        if before is None or before.warehouse != self._warehouse or before.live.as_of > self._live.as_of:
-            return self._live.publication_id
-        return before.since
+        is_next = (
+            before is not None
+            and before.warehouse == self._warehouse
+            and before.live.publication_id < self._live.publication_id
+            and before.live.as_of <= self._live.as_of
+        )
+        return before.since if before and is_next else name_of(self._live)
 
     def _write_again(self, pipeline: Any, pointer: Pointer) -> None:
         """Rows that services wrote, which Redis may have lost."""

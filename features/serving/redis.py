@@ -2,15 +2,16 @@
 
 Keys, all of a view in one slot of a cluster (namespace and view stand in braces):
 
-    {skewless:user_session_features}:live                        which publication is live
-    {skewless:user_session_features}:<version>:<id>:<entity>     a row of that publication
-    {skewless:user_session_features}:<version>:w<since>:<entity> a row that was written since
+    {skewless:user_session_features}:live                             which publication is live
+    {skewless:user_session_features}:<version>:<publication>:<entity> a row of that publication
+    {skewless:user_session_features}:<version>:w<since>:<entity>      a row that was written since
 
 A publication's rows have keys of their own, and `live` changes once all of them are there, so readers see one
 publication or the other, never a mix. A read is one MGET of the rows' keys by the publication that was live at the
 last read, and of `live`: an MGET is atomic, so when `live` still names that publication, the rows are its rows; else
 the read is repeated with the new one. `<since>` is the last publication that went back in time: what was written
-before a rollback is not found after it.
+before a rollback is not found after it. A publication is named by its number and its moment, since in another
+warehouse, or in one that was restored, the same number is another publication.
 """
 
 import random
@@ -66,13 +67,13 @@ class Pointer:
 
     Attributes:
         names: of the features, in the order in which the rows have them.
-        since: the publication since which written rows count.
+        since: the publication since which written rows count, as `name_of` names it.
         warehouse: whose publication it is.
     """
 
     live: Live
     names: tuple[str, ...]
-    since: int
+    since: str
     warehouse: str
 
     def packed(self) -> bytes:
@@ -94,6 +95,11 @@ class Seen:
     pointer: Pointer
 
 
+def name_of(live: Live) -> str:
+    """A publication's name in keys."""
+    return f"{live.publication_id}.{microseconds(live.published_at):x}"
+
+
 class Layout:
     """The view's keys, and how what they hold reads.
 
@@ -109,7 +115,7 @@ class Layout:
 
     def row_prefix(self, live: Live) -> str:
         """What the keys of a publication's rows begin with."""
-        return f"{self.prefix}:{live.feature_version}:{live.publication_id}:"
+        return f"{self.prefix}:{live.feature_version}:{name_of(live)}:"
 
     def written_prefix(self, pointer: Pointer) -> str:
         """What the keys of written rows begin with."""
@@ -172,8 +178,8 @@ def _client_settings(timeout_seconds: float) -> dict[str, Any]:
     return {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
-        # A connection that the server closed is replaced at once; a server that is away is not waited for.
-        "retry": Retry(NoBackoff(), 1),
+        # A connection that the server closed is replaced at once; a server that does not answer is not asked again.
+        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         "client_name": "skewless",
     }
 

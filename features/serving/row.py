@@ -1,6 +1,5 @@
 """A feature row as a reader gets it, and what a reader has to know about the publication that it comes from."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,6 +7,8 @@ from typing import Any
 
 from features.contract import FeatureView
 from features.errors import SkewlessError
+from features.serving.inference_log import entity_text
+from features.serving.json_values import storable
 
 # One key column's value, or a tuple of them.
 Entity = Any
@@ -98,10 +99,9 @@ def entity_id(view: FeatureView, entity: Entity) -> str:
     """An entity as text: its key, or a JSON array of its key columns, which no two composite keys share.
 
     Raises:
-        SkewlessError: when it has not as many values as the view has key columns, or one is missing.
+        SkewlessError: when it has not as many values as the view has key columns, one is missing, or no text.
     """
-    values = key_values(view, entity)
-    return str(values[0]) if len(values) == 1 else json.dumps(values, ensure_ascii=False, default=str)
+    return entity_text(key_values(view, entity))
 
 
 def key_values(view: FeatureView, entity: Entity) -> tuple[Any, ...]:
@@ -113,6 +113,12 @@ def key_values(view: FeatureView, entity: Entity) -> tuple[Any, ...]:
     values = tuple(entity) if isinstance(entity, tuple | list) else (entity,)
     if len(values) != len(view.entity) or any(value is None for value in values):
         raise SkewlessError(f"{entity!r} is no entity of {view.name}, whose key is ({', '.join(view.entity)}).")
+    try:
+        for value in values:
+            if isinstance(value, str):
+                storable(value)
+    except ValueError as error:
+        raise SkewlessError(f"{entity!r} is no entity of {view.name}: {error}.") from error
     return values
 
 

@@ -3,17 +3,19 @@
 Packed by MessagePack, with extension types for what it does not know. Floats travel as their eight bytes.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgpack
 
 from features.contract import Feature, FeatureView
 from features.errors import SkewlessError
 
-INSTANT, LOCAL_TIME, DATE, INTERVAL, DECIMAL = range(1, 6)
+INSTANT, LOCAL_TIME, DATE, INTERVAL, DECIMAL, UNIQUE_ID = range(1, 7)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LOCAL_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - of `timestamp` columns, which have no zone
 MICROSECOND = timedelta(microseconds=1)
@@ -47,7 +49,9 @@ def _as_extension(value: Any) -> msgpack.ExtType:
             return msgpack.ExtType(INTERVAL, _text(value // MICROSECOND))
         case Decimal():
             return msgpack.ExtType(DECIMAL, _text(value))
-    raise TypeError(f"{type(value).__name__} cannot be kept in a feature store")
+        case UUID():
+            return msgpack.ExtType(UNIQUE_ID, _text(value))
+    raise SkewlessError(f"{value!r} of type {type(value).__name__} cannot be kept in Redis; cast it to text in dbt.")
 
 
 def _text(value: object) -> bytes:
@@ -60,6 +64,7 @@ READERS: dict[int, Callable[[str], Any]] = {
     DATE: lambda text: date.fromordinal(int(text)),
     INTERVAL: lambda text: int(text) * MICROSECOND,
     DECIMAL: Decimal,
+    UNIQUE_ID: UUID,
 }
 
 
@@ -84,31 +89,40 @@ def checked(view: FeatureView, features: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked(view: FeatureView, feature: Feature, value: Any) -> Any:
     # numpy's scalars stand for Python's.
-    plain = value.item() if hasattr(value, "item") and not isinstance(value, type) else value
+    plain = value.item() if getattr(value, "shape", None) == () else value
     if plain is None:
         return None
     kinds, convert = _kind(feature.data_type)
-    fits = isinstance(plain, tuple(kinds)) and (bool in kinds or not isinstance(plain, bool))
-    if not fits or (isinstance(plain, datetime) and not _fits_zone(plain, feature.data_type)):
+    is_of_kind = isinstance(plain, kinds) and (bool in kinds or not isinstance(plain, bool))
+    if not is_of_kind or not _fits(plain, feature.data_type.lower()):
         raise SkewlessError(f"{view.name}.{feature.name} is {feature.data_type}, and {value!r} is not.")
     return convert(plain)
 
 
-def _fits_zone(value: datetime, declared: str) -> bool:
-    has_zone = declared.lower().startswith(("timestamptz", "timestamp with time zone"))
-    return (value.tzinfo is not None) == has_zone and not declared.lower().startswith("date")
+def _fits(value: Any, declared: str) -> bool:
+    """Whether a value of the right kind is one that the type has: what is stored and cannot be read stops a view."""
+    match value:
+        case datetime():
+            has_zone = declared.startswith(("timestamptz", "timestamp with time zone"))
+            return (value.tzinfo is not None) == has_zone and not declared.startswith("date")
+        case int():
+            bits = next((bits for beginning, bits in BITS.items() if declared.startswith(beginning)), math.inf)
+            return -(2 ** (bits - 1)) <= value < 2 ** (bits - 1)
+    return True
 
 
-# By how a SQL type begins; the longer beginning first.
+BITS = {"smallint": 16, "int2": 16, "bigint": 64, "int8": 64, "int": 32, "double": 1024, "float": 1024}
+
+# By how a SQL type begins; the longer beginning first. `real` is not among them: its values would come back rounded.
 KINDS: Sequence[tuple[tuple[str, ...], tuple[type, ...], Callable[[Any], Any]]] = (
     (("timestamp",), (datetime,), lambda value: value),
     (("interval",), (timedelta,), lambda value: value),
     (("date",), (date,), lambda value: value),
     (("bool",), (bool,), lambda value: value),
-    (("double precision", "float8", "float"), (float, int), float),
+    (("double precision", "float8"), (float, int), float),
     (("numeric", "decimal"), (Decimal, int), Decimal),
     (("smallint", "integer", "int", "bigint"), (int,), lambda value: value),
-    (("text", "varchar", "character", "char", "uuid"), (str,), lambda value: value),
+    (("text", "varchar", "character", "char"), (str,), lambda value: value),
 )
 
 

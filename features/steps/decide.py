@@ -20,15 +20,12 @@ from features.retraining.decision import (
     DataIncident,
     DriftFinding,
     DriftFindings,
-    Performance,
     PolicyInputs,
     Retraining,
     RetrainingDecision,
 )
 from features.retraining.policy import BUDGET_PERIOD, RetrainingPolicy
-from features.training.data import outcomes
-from features.training.estimator import scores
-from features.training.resampling import Entities, metric_interval
+from features.steps.measure import performance_since_training
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +152,7 @@ def _of_champion(
         | {
             "champion": Champion(version.number, version.trained_as_of, metric, version.feature_version),
             "drift": _drift(connection, model, version, as_of),
-            "performance": _performance(connection, model, version, as_of),
+            "performance": performance_since_training(connection, model, version, as_of),
             "labels_since_shift": _labels_since_shift(connection, model, incidents, as_of),
             **_new_labels(connection, model, version, as_of),
         }
@@ -246,27 +243,6 @@ def _new_labels(
     ).fetchone()
     assert row is not None
     return dict(row)
-
-
-def _performance(
-    connection: warehouse.Connection, model: Model, version: tracking.Version, as_of: datetime
-) -> Performance:
-    """The champion's metric on labels that matured after it was trained, from the feature rows that were live."""
-    names = [*model.entity, model.label, *model.feature_names]
-    query = sql.SQL("select {} from {} where matured_at > %s and matured_at <= %s and feature_version = %s").format(
-        sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(*model.training_set)
-    )
-    rows = warehouse.frame(connection, query, [version.trained_as_of, as_of, version.feature_version])
-    if len(rows) < model.retraining.min_recent_labels:
-        return Performance(float("nan"), float("nan"), float("nan"), len(rows))
-    found = metric_interval(
-        model.promotion.metric,
-        outcomes(rows, model.label),
-        scores(tracking.load(model, version.number), rows, model.feature_names),
-        Entities(rows[list(model.entity)], seed=model.training.seed),
-        model.retraining.confidence,
-    )
-    return Performance(found.estimate, found.low, found.high, len(rows))
 
 
 def _write(

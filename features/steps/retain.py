@@ -1,4 +1,7 @@
-"""Retention: old snapshots thin out. Any of their rows can be recomputed exactly, so nothing is lost."""
+"""Retention: old snapshots thin out, and so does the log of requests.
+
+Any row of a snapshot can be recomputed exactly, so nothing is lost by it. Of requests the hourly aggregates stay.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -7,9 +10,15 @@ from datetime import datetime, timedelta
 from psycopg import sql
 
 from features import ledger, warehouse
-from features.contract import FeatureView, Retention
+from features.contract import FeatureView, Model, Retention
 
 log = logging.getLogger(__name__)
+
+# A row that a service wrote stands in until the entity is in a snapshot, which takes an hour or two. A month later
+# nobody waits for it any more.
+KEEP_WRITTEN = timedelta(days=30)
+# In one transaction: so few that neither their locks nor what has to be replicated is in anybody's way.
+CHUNK = 10_000
 
 # Jumps from one as_of to the next along the primary key.
 INSTANTS = """
@@ -86,3 +95,52 @@ def _deletion(view: FeatureView) -> sql.Composed:
 def _same_key(view: FeatureView) -> sql.Composed:
     same = sql.SQL("training_set.{key} = snapshot.{key}")
     return sql.SQL(" and ").join(same.format(key=sql.Identifier(key)) for key in view.entity)
+
+
+def thin_log(model: Model, as_of: datetime) -> int:
+    """Deletes what is older at as_of than the model's `inference.keep_log_days`: logged requests, and refused ones.
+
+    Rows that services wrote of the model's feature view go after KEEP_WRITTEN. It may be stopped at any time.
+
+    Returns:
+        how many rows were deleted.
+    """
+    oldest_request = as_of - timedelta(days=model.inference.keep_log_days)
+    view = model.feature_view.name
+    deleted = {
+        "monitoring.inference_log": _delete(LOGGED, model.name, oldest_request),
+        "monitoring.rejected_inferences": _delete(REJECTED, model.name, oldest_request),
+        "serving.written_features": _delete(WRITTEN, view, as_of - KEEP_WRITTEN),
+    }
+    for table, count in deleted.items():
+        if count:
+            log.info("%s: %s old rows of %s deleted.", model.name, f"{count:,}", table)
+    return sum(deleted.values())
+
+
+def _delete(statement: str, whose: str, before: datetime) -> int:
+    """Runs a deletion of at most so many rows, each time in its own transaction, until none is left."""
+    deleted = 0
+    while True:
+        with warehouse.connect() as connection:
+            gone = connection.execute(statement, [whose, before, CHUNK]).rowcount
+        deleted += gone
+        if gone < CHUNK:
+            return deleted
+
+
+LOGGED = """
+delete from monitoring.inference_log where ctid = any(array(
+    select ctid from monitoring.inference_log where model_name = %s and logged_at < %s limit %s
+))
+"""
+REJECTED = """
+delete from monitoring.rejected_inferences where ctid = any(array(
+    select ctid from monitoring.rejected_inferences where model_name = %s and rejected_at < %s limit %s
+))
+"""
+WRITTEN = """
+delete from serving.written_features where ctid = any(array(
+    select ctid from serving.written_features where feature_view = %s and as_of < %s limit %s
+))
+"""

@@ -70,6 +70,7 @@ def _roll_back(
     live = ledger.live(connection, view)
     again = replace(stored, events_loaded_through=earlier.events_loaded_through)
     publication = ledger.replace_live(connection, view, again)
+    _forget_what_was_written_since(connection, view, as_of)
     ledger.go_live(connection, live, publication, note=f"rollback: {because}" if because else "rollback")
     log.info("Rolled %s back to %s: %s rows of definition %s.", view.name, as_of, f"{stored.row_count:,}", version)
     return {
@@ -78,3 +79,11 @@ def _roll_back(
         "feature_version": version,
         "row_count": stored.row_count,
     }
+
+
+def _forget_what_was_written_since(connection: warehouse.Connection, view: FeatureView, as_of: datetime) -> None:
+    # Rows that services wrote know more than the snapshot that returns, so readers would prefer them to it; they may
+    # have come from what the rollback undoes.
+    connection.execute(
+        "delete from serving.written_features where feature_view = %s and as_of > %s", [view.name, as_of]
+    )

@@ -5,7 +5,7 @@ data, J. R. Statist. Soc. B 69, 2007; the percentile interval: Efron and Tibshir
 1993, chapter 13). A draw of entities is a weight for each row, so a metric is prepared once and evaluated by weights.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,10 +68,27 @@ def _interval(terms: Sequence[tuple[float, Weighted]], rows: int, entities: Enti
     def value(weights: Floats) -> float:
         return sum(sign * metric(weights) for sign, metric in terms)
 
-    if rows == 0:
-        return Interval(np.nan, np.nan, np.nan)
-    estimate = value(np.ones(rows))
-    draws = np.array([value(weights) for weights in entities.weights()])
+    return intervals({"value": value}, entities, confidence, np.ones(rows))["value"]
+
+
+def intervals(
+    metrics: Mapping[str, Weighted], entities: Entities, confidence: float, sampling: Floats
+) -> dict[str, Interval]:
+    """Metrics with their intervals, all on the same draws.
+
+    Args:
+        sampling: how many a row stands for: one over the probability that it is among the rows.
+    """
+    if not len(sampling):
+        return dict.fromkeys(metrics, Interval(np.nan, np.nan, np.nan))
+    draws = np.array([[metric(times * sampling) for metric in metrics.values()] for times in entities.weights()])
+    return {
+        name: _percentiles(metric(sampling), draws[:, place], confidence)
+        for place, (name, metric) in enumerate(metrics.items())
+    }
+
+
+def _percentiles(estimate: float, draws: Floats, confidence: float) -> Interval:
     known = draws[np.isfinite(draws)]
     if not np.isfinite(estimate) or len(known) < (1 - MOST_UNDEFINED) * len(draws):
         return Interval(estimate, np.nan, np.nan)
@@ -111,7 +128,7 @@ def _mean(values: npt.NDArray[np.generic]) -> Weighted:
     return mean
 
 
-def _counts_by_score(truth: Booleans, score: Floats) -> Callable[[Floats], tuple[Floats, Floats]]:
+def counts_by_score(truth: Booleans, score: Floats) -> Callable[[Floats], tuple[Floats, Floats]]:
     """Weights of true and false rows at each distinct score, lowest first."""
     distinct, place = np.unique(score, return_inverse=True)
     positive, negative = place[truth], place[~truth]
@@ -127,7 +144,7 @@ def _counts_by_score(truth: Booleans, score: Floats) -> Callable[[Floats], tuple
 
 def _roc_auc(truth: Booleans, score: Floats) -> Weighted:
     """The share of (true, false) pairs that the score has in order; half of a tie."""
-    counts = _counts_by_score(truth, score)
+    counts = counts_by_score(truth, score)
 
     def roc_auc(weights: Floats) -> float:
         positive, negative = counts(weights)
@@ -139,7 +156,7 @@ def _roc_auc(truth: Booleans, score: Floats) -> Weighted:
 
 
 def _average_precision(truth: Booleans, score: Floats) -> Weighted:
-    counts = _counts_by_score(truth, score)
+    counts = counts_by_score(truth, score)
 
     def average_precision(weights: Floats) -> float:
         positive, negative = (column[::-1] for column in counts(weights))

@@ -22,6 +22,7 @@ IDS = {
     "materialize_features",
     "rollback_features",
     "churn_scoring",
+    "churn_inference",
     "churn_drift",
     "churn_drift_self_test",
     "churn_retraining",
@@ -181,7 +182,14 @@ def test_each_dag_starts_when_the_one_before_has_written(bag: Any) -> None:
     def writes(dag_id: str) -> set[str]:
         return {outlet.name for task in bag.dags[dag_id].tasks for outlet in task.outlets}
 
-    order = ["materialize_features", "churn_scoring", "churn_drift", "churn_retraining", "churn_training"]
+    order = [
+        "materialize_features",
+        "churn_scoring",
+        "churn_inference",
+        "churn_drift",
+        "churn_retraining",
+        "churn_training",
+    ]
     assert writes(order[0]) == {
         "features/user_session_features",
         "features/user_variety_features",
@@ -193,15 +201,28 @@ def test_each_dag_starts_when_the_one_before_has_written(bag: Any) -> None:
     assert writes("churn_training") == {"churn/model"}
 
 
-def test_features_are_published_after_every_dbt_model_and_thinned_out_last(bag: Any) -> None:
+def test_features_are_published_after_every_dbt_model_then_pushed_online_and_thinned_out(bag: Any) -> None:
     dag = bag.dags["materialize_features"]
     publishing = {task.task_id for task in dag.tasks if task.task_id.startswith("publish_")}
-    last = dag.get_task("thin_snapshots")
+    last = {"push_online", "thin_snapshots"}
     assert len(publishing) == 3
     for task_id in publishing:
         upstream = {task.task_id for task in dag.get_task(task_id).get_flat_relatives(upstream=True)}
-        assert upstream == {task.task_id for task in dag.tasks} - publishing - {last.task_id}
-    assert last.upstream_task_ids == publishing
+        assert upstream == {task.task_id for task in dag.tasks} - publishing - last
+    for task_id in last:
+        assert dag.get_task(task_id).upstream_task_ids == publishing
+
+
+def test_a_red_look_at_what_was_served_shows_and_drift_is_watched_all_the_same(bag: Any) -> None:
+    dag = bag.dags["churn_inference"]
+    looks = {"compare_served", "measure_performance", "summarise_inference", "thin_log"}
+    ends = {name: dag.get_task(name) for name in ("hand_on", "everything_was_looked_at")}
+    assert {task.task_id for task in dag.tasks} == looks | set(ends)
+    assert all(task.upstream_task_ids == looks for task in ends.values())
+    assert {name: task.trigger_rule for name, task in ends.items()} == {
+        "hand_on": "all_done",
+        "everything_was_looked_at": "all_success",
+    }
 
 
 def test_incidents_are_told_where_the_yaml_says_and_nothing_waits_for_it(
