@@ -1,0 +1,1 @@
+"""How fast features are served, beside Feast's online store, and what tracking and scoring cost. See bench_serving."""
