@@ -159,8 +159,7 @@ values (
     %(publication_id)s, %(source)s, %(model_name)s, %(feature)s, %(feature_view)s, %(as_of)s, %(feature_version)s,
     %(rows_compared)s, %(mismatches)s, %(example_keys)s, %(cause)s, %(accepted_because)s
 )
-on conflict (publication_id, source, model_name, feature) do update set
-    as_of = excluded.as_of,
+on conflict (publication_id, source, model_name, feature, as_of) do update set
     feature_version = excluded.feature_version,
     rows_compared = excluded.rows_compared,
     mismatches = excluded.mismatches,

@@ -105,13 +105,13 @@ def _last_publication(connection: warehouse.Connection, view: FeatureView, as_of
 
 
 def record_audit(connection: warehouse.Connection, model: Model, audit: ServedAudit) -> None:
-    """Keeps an audit in monitoring.parity_audits, in place of an earlier one under the same publication."""
+    """Keeps an audit in monitoring.parity_audits, in place of an earlier one of the hour."""
     key = {"publication_id": audit.publication_id, "source": SOURCE, "model_name": model.name}
-    # Not left to the upsert: a feature may be gone since.
+    # Not left to the upsert: a feature may be gone since, or the hour have another last publication by a rollback.
     connection.execute(
-        "delete from monitoring.parity_audits"
-        " where publication_id = %(publication_id)s and source = %(source)s and model_name = %(model_name)s",
-        key,
+        "delete from monitoring.parity_audits where source = %(source)s and model_name = %(model_name)s"
+        " and as_of = %(as_of)s",
+        {**key, "as_of": audit.as_of},
     )
     about = {
         **key,

@@ -59,8 +59,10 @@ select
     as_of,
     feature_version,
     row_count,
-    (select sum(mismatches) from monitoring.parity_audits as audit where audit.publication_id = ledger.publication_id)
-        as differing_cells,
+    (
+        select sum(mismatches) from monitoring.parity_audits as audit
+        where audit.publication_id = ledger.publication_id and audit.source = 'publication'
+    ) as differing_cells,
     retired_at is null as is_live
 from serving.publications as ledger
 order by as_of, feature_view

@@ -94,16 +94,18 @@ def unmeasured(connection: warehouse.Connection, model: Model, as_of: datetime) 
     """
     found = []
     for scope in SAID:
+        query = sql.SQL(
+            "select said.model_version, known.labels from"
+            " (select distinct model_version from ({said}) as each_said where cohort = %(cohort)s) as said"
+            " left join monitoring.model_performance as known on known.model_name = %(model)s"
+            " and known.scope = %(scope)s and known.model_version = said.model_version and known.cohort = %(cohort)s"
+            " order by 1"
+        ).format(said=SAID[scope])
         for at in _with_news(connection, model, scope, as_of):
-            query = sql.SQL(
-                "select said.model_version from ({joined}) as said left join monitoring.model_performance as known"
-                " on known.model_name = %(model)s and known.scope = %(scope)s"
-                " and known.model_version = said.model_version and known.cohort = %(cohort)s"
-                " group by said.model_version, known.labels"
-                " having count(said.truth) > known.labels or known.labels is null order by 1"
-            ).format(joined=_with_labels(model, scope))
-            rows = connection.execute(query, _at(model, scope, at))
-            found += [Cohort(row["model_version"], scope, at) for row in rows]
+            for row in connection.execute(query, _at(model, scope, at)).fetchall():
+                cohort = Cohort(row["model_version"], scope, at)
+                if row["labels"] is None or _count_labelled(connection, model, cohort) > row["labels"]:
+                    found.append(cohort)
     return found
 
 
@@ -132,30 +134,43 @@ def predictions(connection: warehouse.Connection, model: Model, cohort: Cohort) 
 
 
 def labelled(connection: warehouse.Connection, model: Model, cohort: Cohort) -> "pd.DataFrame":
-    """What was said and became true or not: entity_id, score, weight, truth and matured_at; only where it is known."""
+    """What was said and is known to be true or not: entity_id, score, weight, truth and matured_at."""
+    labels = warehouse.frame(
+        connection,
+        sql.SQL("{} order by entity_id, label_at").format(_labels(model, "truth", "label_at", "matured_at")),
+        _at(model, cohort.scope, cohort.at),
+    )
+    # Not in the warehouse, whose planner knows nothing of an instant as new as this, and may compare each with each.
+    return predictions(connection, model, cohort).merge(labels, on="entity_id")
+
+
+def _count_labelled(connection: warehouse.Connection, model: Model, cohort: Cohort) -> int:
+    """How many rows `labelled` has."""
     query = sql.SQL(
-        "select entity_id, score, weight, truth, matured_at from ({}) as said"
-        " where model_version = %(version)s and truth is not null order by entity_id, label_at"
-    ).format(_with_labels(model, cohort.scope))
+        "select count(*) as n from (select entity_id from ({said}) as said"
+        " where model_version = %(version)s and cohort = %(cohort)s intersect all {labels}) as both_of_them"
+    ).format(said=SAID[cohort.scope], labels=_labels(model))
     parameters = _at(model, cohort.scope, cohort.at) | {"version": cohort.version}
-    return warehouse.frame(connection, query, parameters)
+    row = connection.execute(query, parameters).fetchone()
+    assert row is not None
+    return int(row["n"])
 
 
 def _at(model: Model, scope: Scope, at: datetime) -> dict[str, object]:
     return {"model": model.name, "scope": scope, "cohort": at, "since": at - HOUR, "until": at}
 
 
-def _with_labels(model: Model, scope: Scope) -> sql.Composed:
-    """Everything that was said at %(cohort)s with its label, where there is one."""
-    return sql.SQL(
-        "select said.*, labels.truth, labels.label_at, labels.matured_at from ({said}) as said left join ("
-        "select {key} as entity_id, {label} as truth, label_at, matured_at from {labels} as label"
-        " where as_of = %(cohort)s) as labels using (entity_id) where said.cohort = %(cohort)s"
-    ).format(
-        said=SAID[scope],
-        key=_key(model.entity, "label"),
-        label=sql.Identifier("label", model.label),
-        labels=sql.Identifier(*model.training_set),
+def _labels(model: Model, *names: str) -> sql.Composed:
+    """The labels of the instant %(cohort)s: entity_id and, where they are wanted, truth, label_at and matured_at."""
+    columns = {"truth": sql.Identifier("label", model.label)}
+    selected = [
+        sql.SQL("{} as {}").format(columns.get(name, sql.Identifier("label", name)), sql.Identifier(name))
+        for name in names
+    ]
+    return sql.SQL("select {} from {} as label where label.as_of = %(cohort)s and {} is not null").format(
+        sql.SQL(", ").join([sql.SQL("{} as entity_id").format(_key(model.entity, "label")), *selected]),
+        sql.Identifier(*model.training_set),
+        columns["truth"],
     )
 
 

@@ -86,6 +86,6 @@ def lift(truth: Booleans, score: Floats) -> Weighted:
             return float("nan")
         higher = np.cumsum(rows) - rows
         part = np.divide(np.clip(top - higher, 0, rows), rows, out=np.zeros_like(rows), where=rows > 0)
-        return float(part @ positive / top / (positive.sum() / weights.sum()))
+        return float((part * positive).sum() / top / (positive.sum() / weights.sum()))
 
     return lifted

@@ -50,7 +50,11 @@ def newest_since_training(
 
 
 def write(connection: warehouse.Connection, model: Model, cohort: Cohort, values: Mapping[str, Any]) -> None:
-    """Writes columns of a cohort's row, and leaves the others of one that is there. NaN becomes null."""
+    """Writes columns of a cohort's row, and leaves the others of one that is there. NaN becomes null.
+
+    Args:
+        values: by column; predictions and confidence, which a row has from the beginning, are among them.
+    """
     key = {
         "model_name": model.name,
         "model_version": cohort.version,

@@ -21,6 +21,7 @@ from typing import Any
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -174,19 +175,19 @@ def lifetime_ms(live: Live) -> int:
     return int(fresh * LIFETIMES * (1 + random.uniform(0, JITTER)) * 1000)  # noqa: S311 - spreads load, keeps no secret
 
 
-def _client_settings(timeout_seconds: float) -> dict[str, Any]:
+def _client_settings(timeout_seconds: float, retry: type[Retry | AsyncRetry]) -> dict[str, Any]:
     return {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
         # A connection that the server closed is replaced at once; a server that does not answer is not asked again.
-        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        "retry": retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         "client_name": "skewless",
     }
 
 
 def connect(url: str, timeout_seconds: float) -> redis.Redis:
     """A client; it connects when it is first used, in each process by itself."""
-    return redis.Redis.from_url(url, **_client_settings(timeout_seconds))
+    return redis.Redis.from_url(url, **_client_settings(timeout_seconds, Retry))
 
 
 def _down(error: Exception) -> RedisUnusable:
@@ -242,7 +243,7 @@ class AsyncRedisRows:
     def __init__(self, view: FeatureView, url: str, namespace: str, timeout_seconds: float) -> None:
         self.layout = Layout(view, namespace)
         self._view = view
-        self._client = redis.asyncio.Redis.from_url(url, **_client_settings(timeout_seconds))
+        self._client = redis.asyncio.Redis.from_url(url, **_client_settings(timeout_seconds, AsyncRetry))
         self._write = self._client.register_script(WRITE_UNLESS_NEWER)
 
     async def read(self, entities: Sequence[Entity]) -> Found:

@@ -67,8 +67,12 @@ def performance_since_training(
     return Performance(found.estimate, found.low, found.high, labels)
 
 
-def _estimate(connection: warehouse.Connection, model: Model, cohort: Cohort) -> None:
-    """Writes what is to be expected of a cohort; of a version that was never evaluated, only how much it said."""
+def _estimate(connection: warehouse.Connection, model: Model, cohort: Cohort) -> int:
+    """Writes what is to be expected of a cohort; of a version that was never evaluated, only how much it said.
+
+    Returns:
+        how many predictions that is.
+    """
     said = cohorts.predictions(connection, model, cohort)
     bins = store.holdout_bins(connection, model, cohort.version)
     expected = Estimated(UNKNOWN, UNKNOWN, UNKNOWN)
@@ -83,16 +87,19 @@ def _estimate(connection: warehouse.Connection, model: Model, cohort: Cohort) ->
         "confidence": model.retraining.confidence,
     }
     store.write(connection, model, cohort, values)
+    return len(said)
 
 
 def _measure(connection: warehouse.Connection, model: Model, cohort: Cohort) -> None:
     """Writes what has become true of a cohort all of whose labels have matured."""
-    if store.find(connection, model, cohort) is None:  # said before the days that are estimated
-        _estimate(connection, model, cohort)
+    row = store.find(connection, model, cohort)
+    # Without one it was said before the days that are estimated.
+    said = row["predictions"] if row else _estimate(connection, model, cohort)
     rows = cohorts.labelled(connection, model, cohort)
     score, weights = _numbers(rows["score"]), _numbers(rows["weight"])
     values = _realised(model, outcomes(rows, "truth"), score, weights, rows[["entity_id"]])
-    store.write(connection, model, cohort, values | {"matured_at": rows["matured_at"].max() if len(rows) else None})
+    values |= {"predictions": said, "matured_at": rows["matured_at"].max() if len(rows) else None}
+    store.write(connection, model, cohort, values)
 
 
 def _measure_since_training(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ def test_a_reader_that_does_not_want_postgres_is_told(open_online: Any, private_
         with pytest.raises(StoreUnavailable, match=said):
             read("u01")
     private_redis.start()
-    with pytest.raises(StoreUnavailable, match="nothing was pushed. This reader was told not to fall back"):
+    with pytest.raises(StoreUnavailable, match=r"nothing was pushed\. This reader was told not to fall back"):
         store.read_user_features("u01")
 
 
@@ -185,7 +186,7 @@ def test_a_redis_that_hangs_costs_many_threads_no_more(open_online: Any, private
 
 def test_a_push_to_a_redis_that_is_away_says_what_to_do(private_redis: Any, view: FeatureView) -> None:
     private_redis.stop()
-    with pytest.raises(NotPushed, match="does not answer .* Check that it runs, and REDIS_URL; then clear this task"):
+    with pytest.raises(NotPushed, match=r"does not answer .* Check that it runs, and REDIS_URL; then clear this task"):
         push(view, private_redis.url, NAMESPACE)
 
 
@@ -225,10 +226,11 @@ def test_all_connections_of_a_pool_may_be_cut_at_once(open_any: Any, view: Featu
 
 @both
 def test_a_server_that_is_not_there_is_named_with_what_to_check(
-    open_any: Any, view: FeatureView, monkeypatch: pytest.MonkeyPatch, is_async: bool
+    open_any: Any, view: FeatureView, is_async: bool
 ) -> None:
-    monkeypatch.setenv("PGHOST", "/nowhere")
-    store = open_any(view, is_async=is_async, postgres_timeout_seconds=0.3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGHOST", "/nowhere")
+        store = open_any(view, is_async=is_async, postgres_timeout_seconds=0.3)
     for use_it in (
         lambda: store.read_user_features("u01"),
         lambda: store.read_user_features_or_compute("u01"),
@@ -236,18 +238,24 @@ def test_a_server_that_is_not_there_is_named_with_what_to_check(
     ):
         with pytest.raises(StoreUnavailable) as error:
             use_it()
-        assert "PostgreSQL at /nowhere did not answer a read of features" in str(error.value)
+        assert "did not answer a read of features" in str(error.value)
         assert "Check that it runs, and PGHOST, PGPORT, PGUSER and PGPASSWORD." in str(error.value)
 
 
-def test_redis_serves_on_without_postgres(open_online: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = stored_rows()
-    monkeypatch.setenv("PGHOST", "/nowhere")
-    store = open_online(postgres_timeout_seconds=0.3)
-    found = store.read_user_features_batch(USERS)
-    assert [tuple(row.features.values()) for row in found] == [values for *_, values in expected]
+def test_redis_serves_on_without_postgres(open_online: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGHOST", "/nowhere")
+        store = open_online(postgres_timeout_seconds=0.3)
+    assert sources(store) == {"redis"}
     with pytest.raises(StoreUnavailable):
         store.read_user_features("somebody new")
+
+
+def start_postgres() -> None:
+    """As a person does: the process that started it first takes it for running."""
+    skewless = Path(sys.executable).with_name("skewless")
+    done = subprocess.run([skewless, "start-warehouse"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @both
@@ -255,12 +263,14 @@ def test_a_server_that_stops_and_comes_back_is_found_again(open_any: Any, view: 
     store = open_any(view, is_async=is_async, postgres_timeout_seconds=0.5)
     assert sources(store) == {"postgres"}
     postgres.stop()
+    stopped = time.monotonic()
     try:
-        for _ in range(6):  # long enough that a pool which tries less and less often would be away for seconds
+        # Long enough that a pool which tries less and less often would be away for seconds.
+        while time.monotonic() < stopped + 3.2:
             with pytest.raises(StoreUnavailable):
                 store.read_user_features("u01")
     finally:
-        postgres.start()
+        start_postgres()
     back = time.monotonic()
     while True:
         try:
@@ -295,7 +305,7 @@ def test_a_pool_that_is_exhausted_is_an_error_and_not_a_wait_for_ever(open_any: 
     store.read_user_features("u01")
 
     def read() -> None:
-        with pytest.raises(StoreUnavailable, match="couldn't get a connection after 0.30 sec"):
+        with pytest.raises(StoreUnavailable, match=r"couldn't get a connection after 0\.30 sec"):
             store.read_user_features("u01")
 
     with store._postgres._opened().connection():
@@ -360,7 +370,7 @@ def read(times):
         assert store.read_user_features(users[one]).features == expected[one]
         assert store.read_user_features("nobody") is None
 
-for round in range(12):
+for round in range(6):
     children = []
     for number in range(3):
         child = os.fork()

@@ -388,6 +388,17 @@ def test_comparing_again_replaces_what_was_found(churn: Model) -> None:
     assert found() == {name: (0, None, []) for name in FEATURES if name != "sessions_last_7_days"}
 
 
+def test_an_hour_has_one_audit_also_when_a_rollback_came_between(churn: Model, view: FeatureView) -> None:
+    log_everybody()
+    change("u03", session_count=-1)
+    compare_served(churn, LATER)
+    change("u03", session_count=seen(LATER)["u03"]["session_count"])
+    roll_back([view], EARLIER)
+    assert compare_served(churn, LATER)["publication_id"] == ledger()[-1]["publication_id"]
+    assert len([row for row in audits() if row["source"] == "inference_log"]) == len(FEATURES)
+    assert differing() == {}
+
+
 def test_of_many_requests_the_same_few_are_compared_each_time(
     churn: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,7 @@ from features.errors import SkewlessError
 from features.extracts import training_extract
 from features.serving.champion import ModelMismatch
 from features.steps.decide import decide, gather, is_still_allowed, reason_of
+from features.steps.measure import measure
 from features.steps.promote import promote
 from features.steps.score import refuse_unscored, score
 from features.steps.train import train
@@ -438,8 +439,13 @@ def test_every_feature_is_compared_with_what_the_champion_learnt(champion: track
     assert {row["n"] for row in kept} == {population["n"]}
 
 
-def test_the_policy_judges_by_labels_that_matured_since_the_training(champion: tracking.Version, churn: Model) -> None:
+def test_the_policy_judges_by_labels_that_matured_since_the_training(
+    champion: tracking.Version, churn: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     month_old = replace(champion, trained_as_of=AS_OF - timedelta(days=28))
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "champion", lambda model: month_old)
+        measure(churn, AS_OF)
     with warehouse.connect() as connection:
         inputs = gather(connection, churn, month_old, AS_OF)
     matured = one(

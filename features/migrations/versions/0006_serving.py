@@ -114,7 +114,7 @@ alter table monitoring.parity_audits
     add column source text not null default 'publication' check (source in ('publication', 'inference_log')),
     add column model_name text not null default '',
     drop constraint parity_audits_pkey,
-    add primary key (publication_id, source, model_name, feature);
+    add primary key (publication_id, source, model_name, feature, as_of);
 """
 
 
