@@ -19,13 +19,15 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from mlflow import MlflowClient
 
 from features import settings, tracking, warehouse
 from features.contract import Model, read_contract
 from features.errors import SkewlessError
-from features.local import demo, environment, stack
+from features.local import demo, environment, redis, stack
 from features.local.airflow_api import DONE, AirflowApi, DagRun
-from tests.conftest import drop_database
+from features.serving.store import FeatureStore
+from tests.conftest import ROOT, drop_database
 
 FIRST, SECOND, THIRD = "2013-07-09T00:00:00", "2013-07-10T00:00:00", "2013-07-11T00:00:00"
 BROKEN = "2013-07-12T00:00:00"
@@ -236,8 +238,63 @@ def test_the_gate_has_looked_at_every_publication(second: list[DagRun]) -> None:
     views = ("event_type_features", "user_session_features", "user_variety_features")
     assert rows(
         "select feature_view, count(distinct publication_id), sum(mismatches), min(rows_compared) > 200 as whole,"
-        " max(cause) from monitoring.parity_audits group by 1 order by 1"
+        " max(cause) from monitoring.parity_audits where source = 'publication' group by 1 order by 1"
     ) == [(view, 2, 0, True, None) for view in views]
+
+
+def test_what_is_published_is_online_cell_for_cell(second: list[DagRun], churn: Model) -> None:
+    assert served_by_redis(churn) == {
+        row[0]: row[1:]
+        for row in rows(f"select user_id, as_of, {', '.join(churn.feature_names)} from serving.user_features")
+    }
+
+
+def served_by_redis(churn: Model) -> dict[object, tuple[object, ...]]:
+    """as_of and features of every user, as a service reads them."""
+    users = [user for (user,) in rows("select user_id from serving.user_features")]
+    with FeatureStore(churn.feature_view, feature_version=None, redis_url=redis.url(), on_stale="flag") as store:
+        found = [row for row in store.read_user_features_batch(users) if row]
+    assert {row.served_from for row in found} == {"redis"}
+    return {row.entity: (row.as_of, *row.features.values()) for row in found}
+
+
+def test_a_share_of_the_scores_is_logged_recomputed_and_summed_up(second: list[DagRun], churn: Model) -> None:
+    ((logged,),) = rows("select count(*) from monitoring.inference_log where kind = 'batch'")
+    assert 150 < logged < 500
+    assert rows(
+        "select count(*), min(rows_compared), max(mismatches) from monitoring.parity_audits"
+        f" where source = 'inference_log' and as_of = '{SECOND}Z'"
+    ) == [(len(churn.feature_names), logged, 0)]
+    assert rows("select logged, requests > 5 * logged, missing from monitoring.inference_hours") == [
+        (logged, True, dict.fromkeys(churn.feature_names, 0.0))
+    ]
+    points = MlflowClient().search_runs([experiment_of(churn)], "tags.kind = 'serving'")
+    assert [run.data.metrics["serving/batch/logged"] for run in points] == [logged]
+
+
+def experiment_of(churn: Model) -> str:
+    experiment = MlflowClient().get_experiment_by_name(churn.name)
+    assert experiment is not None
+    return str(experiment.experiment_id)
+
+
+def test_performance_is_estimated_before_its_labels_and_measured_since_the_training(second: list[DagRun]) -> None:
+    assert rows(
+        "select scope, predictions > 3000, estimated_roc_auc > 0.7, labels, roc_auc"
+        " from monitoring.model_performance where scope = 'batch'"
+    ) == [("batch", True, True, None, None)]
+    assert rows(
+        "select labels > 1000, roc_auc between 0.7 and 0.9, roc_auc_low < roc_auc, roc_auc < roc_auc_high"
+        " from monitoring.model_performance where scope = 'since_training'"
+    ) == [(True, True, True, True)]
+
+
+def test_the_queries_on_serving_in_the_readme_run(second: list[DagRun]) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Serving\n")[2].partition("\n## ")[0]
+    blocks = [block.partition("```")[0] for block in section.split("```sql\n")[1:]]
+    assert len(blocks) == 3
+    found = [rows(query) for block in blocks for query in block.split(";") if query.strip()]
+    assert all(found), "each has something to show"
 
 
 def test_the_added_feature_is_everywhere(second: list[DagRun], churn: Model) -> None:
@@ -332,7 +389,7 @@ def test_each_partition_has_its_decision(second: list[DagRun]) -> None:
         ("retrain", True, "no_model", "critical"),
         ("hold", False, None, "none"),
     ], rows("select reason from monitoring.retraining_decisions")
-    assert [run.dag_id for run in second] == list(demo.CHAIN[:4]), "a decision to hold starts no training"
+    assert [run.dag_id for run in second] == list(demo.CHAIN[:5]), "a decision to hold starts no training"
 
 
 def test_the_champion_is_registered_and_as_good_as_the_data_allow(first: list[DagRun], churn: Model) -> None:
@@ -349,7 +406,10 @@ def test_running_a_partition_again_changes_nothing(airflow: AirflowApi, second: 
         "features.churn_labels": "",
         "serving.publications": "",
         "serving.predictions": "",
-        "monitoring.parity_audits": "",
+        "monitoring.parity_audits": " - 'audited_at'",
+        "monitoring.inference_log": "",
+        "monitoring.inference_hours": "",
+        "monitoring.model_performance": "",
         "monitoring.drift_reports": " - 'reported_at'",
         "monitoring.drift_incidents": "",
         # The last digits of a sum are those of the order of addition.
@@ -489,7 +549,7 @@ def test_a_sick_pipeline_blocks_retraining_even_if_a_person_asks(airflow: Airflo
     with warehouse.connect() as connection:
         connection.execute(REDELIVERY, [delivered, delivered])
     runs = demo.run_partition(airflow, BROKEN, demo.quiet())
-    assert [run.dag_id for run in runs] == list(demo.CHAIN[:4])
+    assert [run.dag_id for run in runs] == list(demo.CHAIN[:5])
     assert rows("select cause, is_data_incident, closed_at from monitoring.drift_incidents where is_data_incident") == [
         ("unit change", True, None)
     ]
@@ -508,7 +568,7 @@ def test_the_monitor_tests_itself(airflow: AirflowApi, second: list[DagRun]) -> 
     assert finished(airflow, "churn_drift_self_test", "tested") == "success"
 
 
-def test_rolling_back_is_a_dag_too(airflow: AirflowApi, second: list[DagRun]) -> None:
+def test_rolling_back_is_a_dag_too(airflow: AirflowApi, second: list[DagRun], home: Path) -> None:
     conf = {"view": "event_type_features", "as_of": FIRST, "because": "to see the first again"}
     airflow.trigger("rollback_features", None, "back", conf)
     assert finished(airflow, "rollback_features", "back") == "success"
@@ -516,6 +576,11 @@ def test_rolling_back_is_a_dag_too(airflow: AirflowApi, second: list[DagRun]) ->
     assert rows(
         "select note from serving.publications where feature_view = 'event_type_features' and retired_at is null"
     ) == [("rollback: to see the first again",)]
+    kinds = [kind for (kind,) in rows("select event_type from serving.event_type_snapshot")]
+    view = read_contract(manifest_of(home)).feature_view("event_type_features")
+    with FeatureStore(view, feature_version=None, redis_url=redis.url(), on_stale="flag") as store:
+        found = {(f"{row.as_of:%m-%d}", row.served_from) for row in store.read_user_features_batch(kinds) if row}
+    assert found == {("07-09", "redis")}
 
 
 def finished(airflow: AirflowApi, dag_id: str, run_id: str) -> str:
