@@ -97,6 +97,14 @@ where model_name = %(model)s
 order by as_of
 """
 
+PERFORMANCE = """
+select model_version as version, cohort, predictions, estimated_roc_auc as roc_auc_expected_before_labels, labels,
+    roc_auc, roc_auc_low as low, roc_auc_high as high, lift
+from monitoring.model_performance
+where model_name = %(model)s and scope <> 'since_training'
+order by cohort, scope
+"""
+
 VERSIONS = """
 select model_version as version, as_of as trained_as_of, train_rows, holdout_rows,
     (metrics ->> 'roc_auc')::double precision as holdout_roc_auc, promoted, reason
@@ -181,6 +189,7 @@ def show(connection: Connection, model: str, console: Console) -> None:
         "Which snapshots were published?": PUBLICATIONS,
         "Does what is served still look like what the champion was trained on?": DRIFT,
         "What is wrong with the pipeline, and since when?": INCIDENTS,
+        "How good were its predictions, as expected and as it turned out?": PERFORMANCE,
         "How old may the model become?": AGEING,
         "Was the model retrained, and why (not)?": DECISIONS,
         "Which versions are there, and how good are they at times they never saw?": VERSIONS,

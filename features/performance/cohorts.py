@@ -25,7 +25,7 @@ HOUR = timedelta(hours=1)
 # made, and labels may come home one by one.
 LOOK_BACK = timedelta(days=7)
 # Beside the columns of a training set, none of which has such a name.
-SCORE = "(score)"
+ENTITY, SCORE = "(entity)", "(score)"
 
 BATCH = """
 select model_version, as_of as cohort, entity_id, score, 1::double precision as weight
@@ -200,20 +200,25 @@ def labelled_since(
 ) -> "pd.DataFrame":
     """The labels that `count_since` counts: entity, label, features, and as SCORE what the version said of them in the
     batch of that time, if it did."""
-    names = dict.fromkeys((*model.entity, model.label, *model.feature_names))
+    names = dict.fromkeys((*model.entity, model.label, *model.feature_names, "as_of"))
     query = sql.SQL(
-        "select {names}, said.score as {score} from (select * from {labels} where {matured}) as label"
-        " left join serving.predictions as said on said.model_name = %(model)s and said.model_version = %(version)s"
-        " and said.as_of = label.as_of and said.entity_id = {key} order by {key}, label.label_at"
+        "select {key} as {name}, {names} from {labels} as label where {matured} order by 1, label_at"
     ).format(
+        key=_key(model.entity, "label"),
+        name=sql.Identifier(ENTITY),
         names=sql.SQL(", ").join(sql.Identifier("label", name) for name in names),
-        score=sql.Identifier(SCORE),
         labels=sql.Identifier(*model.training_set),
         matured=_matured(model),
-        key=_key(model.entity, "label"),
     )
-    parameters = _since(version, as_of) | {"model": model.name, "version": version.number}
-    return warehouse.frame(connection, query, parameters)
+    rows = warehouse.frame(connection, query, _since(version, as_of))
+    query = sql.SQL(
+        "select entity_id as {}, as_of, score as {} from serving.predictions"
+        " where model_name = %s and model_version = %s and as_of = any(%s)"
+    ).format(sql.Identifier(ENTITY), sql.Identifier(SCORE))
+    said = warehouse.frame(connection, query, [model.name, version.number, list(rows["as_of"].unique())])
+    # Merged here for the reason that `labelled` gives. Without a row a column does not know what it is of.
+    said = said.astype({name: rows[name].dtype for name in (ENTITY, "as_of")})
+    return rows.merge(said, on=[ENTITY, "as_of"], how="left")
 
 
 def _since(version: "Version", as_of: datetime) -> dict[str, object]:

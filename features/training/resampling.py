@@ -118,10 +118,10 @@ def weighted(metric: str, truth: Booleans, score: Floats) -> Weighted:
     raise ValueError(f"no metric {metric!r}")
 
 
-def _dot(left: Floats, right: Floats) -> np.float64:
+def _dot(left: Floats, right: Floats) -> float:
     # Not `@`: BLAS shares a product of more than 10,000 numbers among threads, which on a busy machine wait for each
     # other ten times as long as they multiply.
-    return (left * right).sum()
+    return float((left * right).sum())
 
 
 def _mean(values: npt.NDArray[np.generic]) -> Weighted:

@@ -97,7 +97,7 @@ def test_an_outage_is_waited_for_and_told_of_once(empty_warehouse: str, caplog: 
         line.is_cut = False
         assert tracked.flush() == 0
         assert_adds_up(tracked.statistics())
-        assert "3 requests were dropped" in caplog.text
+        wait_for(lambda: "3 requests were dropped" in caplog.text)
     assert logged_ids() == [f"r{number}" for number in range(5)]
 
 

@@ -20,7 +20,7 @@ class Reader(Protocol):
     """One contestant on one store. What `read` does is what is timed."""
 
     def push(self) -> int:
-        """Fills the store. Returns how many entities it has then."""
+        """Fills the store. Returns how many entities were written; none where there is nothing to fill."""
 
     def read(self, ids: Ids) -> Any:
         """Reads the features of some entities in one call."""
@@ -42,9 +42,9 @@ class WrongAnswer(Exception):
 class Child:
     """What the commands do, by their names."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, loop: asyncio.Runner) -> None:
         self._reader = reader
-        self._loop = asyncio.Runner()
+        self._loop = loop
 
     def push(self) -> dict[str, float]:
         """Fills the store, and says how long it took."""
@@ -118,8 +118,8 @@ COMMANDS = ("push", "values", "times", "times_async", "threads", "coroutines")
 
 def serve(reader: Reader) -> None:
     """Answers commands until there are no more."""
-    child = Child(reader)
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers, asyncio.Runner() as loop:
+        child = Child(reader, loop)
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         for line in sys.stdin:
             command = json.loads(line)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,11 @@ STORES = (REDIS, POSTGRES)
 
 FEAST_REQUIREMENTS = ["feast[postgres,redis]==0.67.0"]
 FEAST_DISTRIBUTIONS = ("feast", "psycopg", "redis", "hiredis", "protobuf", "pandas", "pyarrow")
-# As many as `feast materialize` writes at once when it is told to go by batches in Feast's examples.
+FEAST_SETTINGS = (
+    "registry in a file, its cache's time to live the default 10 minutes; keys serialised by version 3; no ttl; "
+    "PostgreSQL by a pool of connections"
+)
+# A chunk is converted and sent as a whole.
 FEAST_CHUNK_ROWS = 10_000
 
 
@@ -55,11 +59,9 @@ class Contestant:
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):  # then there is no answer, either
             self.process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the empty answer says so, too
         answer = self.process.stdout.readline()
         if not answer:
             self.process.wait()
@@ -75,12 +77,14 @@ class Start(Protocol):
 
 
 @contextmanager
-def skewless(bench: Bench, store: str, population: Population, redis_url: str) -> Iterator[Contestant]:
+def skewless(
+    bench: Bench, store: str, population: Population, redis_url: str, name: str = SKEWLESS
+) -> Iterator[Contestant]:
     """FeatureStore on this project's own environment."""
     given = {"store": store, "feature_version": population.feature_version}
     given["redis_url"] = redis_url if store == REDIS else ""
     command = [sys.executable, "-m", f"{PACKAGE}.skewless_process", json.dumps(given)]
-    with _running(bench, SKEWLESS, store, population, command, os.environ | environment(population)) as contestant:
+    with _running(bench, name, store, population, command, os.environ | environment(population)) as contestant:
         yield contestant
 
 
@@ -102,6 +106,20 @@ def feast(bench: Bench, store: str, population: Population, redis_url: str) -> I
     command = [python, "-W", "ignore", "-m", f"{PACKAGE}.feast_process", json.dumps(given)]
     with _running(bench, FEAST, store, population, command, peer_venv.environment()) as contestant:
         yield contestant
+
+
+def run_ours(module: str, given: dict[str, Any], population: Population) -> Any:
+    """Runs a module of this package that prints JSON, in this project's own environment. Returns what it printed.
+
+    Raises:
+        ReaderFailed: with the end of what it wrote to standard error.
+    """
+    command = [sys.executable, "-m", f"{PACKAGE}.{module}", json.dumps(given)]
+    env = os.environ | environment(population)
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ReaderFailed(f"{module} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def environment(population: Population) -> dict[str, str]:
@@ -149,16 +167,17 @@ def _running(
     ):
         try:
             yield Contestant(name, store, population.users, process, log)
+        except BaseException:  # a Ctrl-C above all: nobody wants to wait for what it was about to answer
+            process.kill()
+            raise
         finally:
             _end(process)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
     assert process.stdin is not None
-    try:
+    with suppress(BrokenPipeError):
         process.stdin.close()
-    except BrokenPipeError:
-        pass
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from psycopg import sql
@@ -90,6 +90,7 @@ def last_hour() -> datetime:
 def published(run_dir: Path, sizes: Sequence[int]) -> Iterator[list[Population]]:
     """A database with so many users for each size, published at the last full hour; dropped in the end."""
     as_of = last_hour()
+    # Nobody wants to know the server's memory, so any process stands for it.
     project = dbt.copy(run_dir / "dbt" / "online", server_pid=os.getpid())
     with dbt.another_database(DATABASE):
         with warehouse.connect() as connection:
@@ -97,7 +98,7 @@ def published(run_dir: Path, sizes: Sequence[int]) -> Iterator[list[Population]]
         project.run(dbt.STAGING, dbt.LABELS, dbt.VIEW, as_of=as_of)
         with warehouse.connect() as connection:
             version = dbt.current_version(connection)
-        names = [DATABASE, *(f"{DATABASE}_{users}" for users in sizes[1:])]
+        names = [DATABASE, *(f"{DATABASE}_{place}" for place in range(1, len(sizes)))]
         made = [
             Population(name, users, as_of, version, project.folder / "target" / "manifest.json")
             for name, users in zip(names, sizes, strict=True)
@@ -128,6 +129,11 @@ def publish(population: Population) -> None:
         view = population.view
         snapshot = ledger.snapshot(connection, view, population.as_of, population.feature_version)
         ledger.go_live(connection, None, ledger.replace_live(connection, view, snapshot))
+    settle(population)
+
+
+def settle(population: Population) -> None:
+    """Has done what autovacuum will have done on a server that runs."""
     with warehouse.connect(population.database, autocommit=True) as connection:
         connection.execute("vacuum (analyze)")
         connection.execute("checkpoint")

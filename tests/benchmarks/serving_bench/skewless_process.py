@@ -24,11 +24,14 @@ class Skewless:
 
     def __init__(self, given: dict[str, Any]) -> None:
         self._name, self._url = given["store"], given["redis_url"]
-        options = {"feature_version": given["feature_version"], "redis_url": self._url}
+        # A pause of the machine must not turn into a read from the other store, whose time it would not be.
+        options = {"feature_version": given["feature_version"], "redis_url": self._url, "redis_timeout_seconds": 5.0}
         self._store, self._async_store = FeatureStore(VIEW, **options), AsyncFeatureStore(VIEW, **options)
 
     def push(self) -> int:
-        """By features.serving.push into a namespace without a key."""
+        """By features.serving.push into a namespace without a key; in PostgreSQL the rows are there already."""
+        if not self._url:
+            return 0
         forget(self._url, settings.online_namespace())
         return int(push(self._store.view, self._url, settings.online_namespace())["rows"])
 
