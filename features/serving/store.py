@@ -182,14 +182,17 @@ class _Store:
         if online is not None:
             rows = self._served(entities, online, at)
         wanted = [place for place, row in enumerate(rows) if row is None or row.is_stale]
-        if online is None or wanted:
-            if online is not None:
-                self._count_fallback("unknown or stale", len(wanted))
-            asked = [entities[place] for place in wanted]
-            found: Found = yield partial(self._postgres.read, asked)
-            refuse_version(self.view, self.feature_version, found.live.feature_version)
-            for place, row in zip(wanted, self._served(asked, found, at), strict=True):
-                rows[place] = row or rows[place]
+        if online is not None and not wanted:
+            return rows
+        if online is not None:
+            self._count_fallback("unknown or stale")
+        found: Found = yield partial(self._postgres.read, [entities[place] for place in wanted])
+        refuse_version(self.view, self.feature_version, found.live.feature_version)
+        if online is not None and online.live.feature_version != found.live.feature_version:
+            rows, wanted = [None] * len(entities), list(range(len(entities)))  # one answer is of one definition
+            found = yield partial(self._postgres.read, entities)
+        for place, row in zip(wanted, self._served([entities[place] for place in wanted], found, at), strict=True):
+            rows[place] = row or rows[place]
         return rows
 
     def _find_online(self, entities: Sequence[Entity]) -> Steps[Found | None]:
@@ -202,7 +205,7 @@ class _Store:
             self._fall_back(error)
             return None
         if self.feature_version not in (None, found.live.feature_version):
-            self._count_fallback("another definition", len(entities))  # PostgreSQL may be ahead of Redis
+            self._count_fallback("another definition")  # PostgreSQL may be ahead of Redis
             return None
         return found
 
@@ -210,7 +213,7 @@ class _Store:
         if self._redis is None:
             return False
         if self._falls_back and time.monotonic() < self._redis_rests_until:
-            self._count_fallback("down", 1)
+            self._count_fallback("down")
             return False
         return True
 
@@ -221,10 +224,10 @@ class _Store:
             if time.monotonic() > self._redis_rests_until + REDIS_REST_SECONDS:
                 log.warning("%s Features come from PostgreSQL.", error)
             self._redis_rests_until = time.monotonic() + REDIS_REST_SECONDS
-        self._count_fallback(error.reason, 1)
+        self._count_fallback(error.reason)
 
-    def _count_fallback(self, reason: str, count: int) -> None:
-        metrics.FALLBACKS.labels(self.view.name, reason).inc(count)
+    def _count_fallback(self, reason: str) -> None:
+        metrics.FALLBACKS.labels(self.view.name, reason).inc()
 
     def _served(self, entities: Sequence[Entity], found: Found, at: datetime) -> list[FeatureRow | None]:
         return [
@@ -272,7 +275,7 @@ class FeatureStore(_Store):
 
         Args:
             entity: the key, or a tuple of its columns.
-            at: what staleness and age are measured at; now by default.
+            at: what staleness and age are measured at, now by default; what is read is live now, whatever it says.
 
         Raises:
             StaleFeatures, FeatureVersionMismatch, NothingPublished, StoreUnavailable: each with what to do.

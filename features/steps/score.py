@@ -14,6 +14,7 @@ from features.serving.champion import ServedModel, load_version
 from features.serving.inference_log import LoggedInference, entity_text, write_rows
 from features.serving.sampling import Sampler
 from features.serving.store import FeatureStore
+from features.serving.tracker import default_salt
 from features.tracking import champion as champion_of
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class _Scoring:
 
     def __init__(self, model: Model, served: ServedModel, as_of: datetime) -> None:
         self._model, self._served, self._as_of = model, served, as_of
-        self._sampler = Sampler(model.inference.batch_log_share, model.name)
+        self._sampler = Sampler(model.inference.batch_log_share, default_salt(model.name))
         self._logged_names = [feature.name for feature in model.feature_view.features if not feature.pii]
 
     def run(self) -> tuple[int, int]:

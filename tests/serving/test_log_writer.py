@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -276,12 +277,17 @@ def process(script: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
 def run(script: str) -> None:
     started = process(script)
-    output, errors = started.communicate(timeout=60)
+    try:
+        output, errors = started.communicate(timeout=40)
+    finally:
+        with suppress(ProcessLookupError):  # nothing is left of it, unless it hangs
+            os.killpg(started.pid, signal.SIGKILL)
     assert started.returncode == 0, output + errors
     assert errors == ""
 

@@ -7,7 +7,6 @@ down_revision = "0005"
 
 STORE = """
 -- Feature rows that a service wrote or had computed for an entity that the live snapshot lacks; the newest of each.
--- Where there is a Redis they are kept there instead.
 create table serving.written_features (
     feature_view text not null,
     feature_version text not null,
