@@ -139,7 +139,7 @@ class _Push:
         return self._take_over or before.live.publication_id < self._live.publication_id
 
     def _write_rows(self) -> int:
-        """Writes the rows and those that services wrote since; returns how many the publication has."""
+        """Writes the rows of the publication; returns how many it has."""
         written, told_at = 0, time.monotonic()
         prefix = self._layout.row_prefix(self._live)
         for chunk in self._rows():

@@ -14,9 +14,9 @@ from features.contract import FeatureView, Model, Retention
 
 log = logging.getLogger(__name__)
 
-# A row that a service wrote stands in until the entity is in a snapshot, which takes an hour or two. A month later
-# nobody waits for it any more.
-KEEP_WRITTEN = timedelta(days=30)
+# A row that a service wrote stands in until the entity is in a snapshot, which takes an hour or two, or for good when
+# nobody knows the entity: then it can be computed again. Whoever asks for many such must not fill the warehouse.
+KEEP_WRITTEN = timedelta(days=2)
 # In one transaction: so few that neither their locks nor what has to be replicated is in anybody's way.
 CHUNK = 10_000
 

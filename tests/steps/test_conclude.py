@@ -95,6 +95,29 @@ def stored() -> list[tuple[Any, ...]]:
     return rows("select * from monitoring.drift_incidents order by incident_id")
 
 
+# What was served
+
+
+@pytest.mark.parametrize(("cause", "severity"), [("changed logic", "critical"), ("backdated data", "warning")])
+def test_what_was_served_otherwise_than_defined_is_an_incident(churn: Model, cause: str, severity: str) -> None:
+    execute(
+        "insert into monitoring.parity_audits (publication_id, source, model_name, feature, feature_view, as_of,"
+        " feature_version, rows_compared, mismatches, example_keys, cause)"
+        " values (1, 'inference_log', 'churn', %s, 'view', %s, 'v1', 400, 3, '[]', %s)",
+        MINUTES,
+        AS_OF,
+        cause,
+    )
+    try:
+        (event,) = concluded(churn)["events"]
+    finally:
+        execute("delete from monitoring.parity_audits where source = 'inference_log'")
+    assert (event["cause"], event["severity"]) == ("served otherwise than defined", severity)
+    assert event["features"] == [MINUTES]
+    assert event["blocks_retraining"]
+    assert f"3 of 400 served values differ, by {cause}" in event["summary"]
+
+
 # An incident's life
 
 

@@ -442,9 +442,9 @@ def test_refused_requests_go_with_the_log(short: Model) -> None:
     assert len(rows("select * from monitoring.rejected_inferences")) == 2
 
 
-def test_rows_that_a_service_wrote_go_after_a_month(short: Model) -> None:
+def test_rows_that_a_service_wrote_go_after_two_days(short: Model) -> None:
     name = short.feature_view.name
-    for view, user, days in ((name, "a", 30), (name, "b", 31), ("other_features", "b", 31)):
+    for view, user, days in ((name, "a", 2), (name, "b", 3), ("other_features", "b", 3)):
         row = {"feature_view": view, "feature_version": "v1", "entity_id": user, "as_of": AS_OF - days * DAY}
         with warehouse.connect() as connection:
             warehouse.insert(connection, "serving.written_features", {**row, "features": "{}", "was_computed": False})
