@@ -8,12 +8,13 @@ feature sees it by itself.
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,7 @@ from features.contract import Model, read_contract
 from features.errors import SkewlessError
 from features.local import demo, environment, redis, stack
 from features.local.airflow_api import DONE, AirflowApi, DagRun
+from features.partition import format_key
 from features.serving.store import FeatureStore
 from tests.conftest import ROOT, drop_database
 
@@ -604,6 +606,48 @@ def test_a_failure_names_dag_task_and_log_and_a_mistake_is_not_retried(
     log = Path(message.split("log: ")[1].split(")")[0])
     assert "attempt=1" in log.name
     assert "no partition key" in log.read_text()
+
+
+@pytest.fixture
+def service(second: list[DagRun], home: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The example service at an hour after what is live, and its address."""
+    ((live,),) = rows("select max(as_of) from serving.user_features")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    env = os.environ | {"SKEWLESS_HOME": str(home), "SKEWLESS_MANIFEST": str(manifest_of(home))}
+    command = [str(SKEWLESS), "serve", "--port", port, "--at", format_key(live + timedelta(hours=1))]
+    log = tmp_path / "service.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, env=env, stdout=file, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while "startup complete" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+    yield process, f"http://127.0.0.1:{port}"
+    process.kill()
+    process.wait(30)
+
+
+def test_the_example_service_predicts_says_how_it_is_and_loses_no_request(
+    service: tuple[subprocess.Popen[str], str], churn: Model
+) -> None:
+    process, address = service
+    ((user, live),) = rows(f"select user_id, as_of from serving.user_features where {churn.population} limit 1")
+    known, unknown = (requests.get(f"{address}/predict/{name}", timeout=30).json() for name in (user, "nobody"))
+    assert (known["served_from"], datetime.fromisoformat(known["as_of"])) == ("redis", live)
+    assert (known["age_seconds"], unknown["age_seconds"], unknown["served_from"]) == (3600, 0, "computed")
+    health = requests.get(f"{address}/health", timeout=30).json()
+    assert (datetime.fromisoformat(health["as_of"]), health["is_stale"]) == (live, False)
+    metrics = requests.get(f"{address}/metrics", timeout=30).text
+    assert f'skewless_inference_seen_total{{model="churn",version="{known["model_version"]}"}} 2.0' in metrics
+    assert 'skewless_store_rows_total{served_from="redis",view="user_session_features"} 1.0' in metrics
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    logged = rows("select request_id, prediction, served_from from monitoring.inference_log where kind = 'online'")
+    told = [(said["request_id"], said["probability"], said["served_from"]) for said in (known, unknown)]
+    assert sorted(logged) == sorted(told)
 
 
 def test_ctrl_c_leaves_no_process_behind(up: subprocess.Popen[str], second: list[DagRun]) -> None:

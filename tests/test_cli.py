@@ -350,6 +350,16 @@ def test_an_audit_without_a_champion_is_one_line_and_exit_code_1(broken: Any, mo
     assert one_red_line(result) == "churn has no champion yet, so there is nothing to compare with."
 
 
+def test_without_redis_a_push_says_how_to_get_one(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.environment, "online", dict)
+    assert "There is no Redis: set REDIS_URL" in text(run("push-online"))
+
+
+def test_a_push_says_what_went_online(broken: Any, redis_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_server)
+    assert "user_session_features: nothing to push." in text(run("push-online", "--view", "user_session_features"))
+
+
 def test_every_command_finds_the_registry_beside_the_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise MLflow would make an empty one in the working directory, and no model would have a champion."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "unset below, and restored in the end")

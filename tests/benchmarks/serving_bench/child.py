@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -27,6 +27,9 @@ class Reader(Protocol):
 
     async def read_async(self, ids: Ids) -> Any:
         """The same by the contestant's other interface."""
+
+    def for_several(self) -> "Reader":
+        """The reader as a service has it that makes several reads at once."""
 
     def values(self, answer: Any) -> list[list[Any]]:
         """The features' values of each entity of an answer, in its order; fails when one is missing."""
@@ -81,16 +84,18 @@ class Child:
 
     def threads(self, reads: Sequence[Ids], warm_up: int, number: int) -> float:
         """Seconds that so many threads take for all reads but the first ones."""
+        reader = self._reader if number == 1 else self._reader.for_several()
+
+        def read_all(reads: Sequence[Ids]) -> None:
+            for ids in reads:
+                self._check(reader.read(ids), ids)
+
         shares = [reads[warm_up:][place::number] for place in range(number)]
         with ThreadPoolExecutor(number) as pool:
-            list(pool.map(self._read_all, [reads[:warm_up]] * number))
+            list(pool.map(read_all, [reads[:warm_up]] * number))
             start = time.perf_counter()
-            list(pool.map(self._read_all, shares))
+            list(pool.map(read_all, shares))
             return time.perf_counter() - start
-
-    def _read_all(self, reads: Sequence[Ids]) -> None:
-        for ids in reads:
-            self._check(self._reader.read(ids), ids)
 
     def coroutines(self, reads: Sequence[Ids], warm_up: int, number: int) -> float:
         """The same of so many coroutines at once."""
@@ -100,12 +105,13 @@ class Child:
         return time.perf_counter() - start
 
     async def _read_together(self, reads: Sequence[Ids], number: int) -> None:
-        left = iter(reads)
-        await asyncio.gather(*(self._read_what_is_left(left) for _ in range(number)))
+        reader, left = self._reader.for_several(), iter(reads)
 
-    async def _read_what_is_left(self, left: Iterator[Ids]) -> None:
-        for ids in left:
-            self._check(await self._reader.read_async(ids), ids)
+        async def read_what_is_left() -> None:
+            for ids in left:
+                self._check(await reader.read_async(ids), ids)
+
+        await asyncio.gather(*(read_what_is_left() for _ in range(number)))
 
     def _check(self, answer: Any, ids: Ids) -> None:
         found = self._reader.count(answer)

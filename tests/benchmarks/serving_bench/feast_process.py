@@ -1,11 +1,13 @@
 """Feast's side, in its own virtual environment; it knows Feast and what Feast brings, and nothing of ours but the loop.
 
-One process has one online store. Its first argument is JSON: store, settings, folder, rows_csv, as_of, chunk_rows.
+One process has one online store. Its first argument is JSON: online and online_for_several, the settings of that store
+for one read at a time and for several; folder, rows_csv, as_of, chunk_rows.
 """
 
 import json
 import os
 import sys
+from copy import copy
 from datetime import timedelta
 from typing import Any
 
@@ -62,6 +64,7 @@ class Feast:
         self._frame.head(1).to_parquet(f"{given['folder']}/rows.parquet")
         self._feast = feature_store(given["folder"], given["online"])
         define(self._feast, given["folder"])
+        self._for_several: Feast | None = None
 
     def push(self) -> int:
         """By write_to_online_store, so many rows at a time."""
@@ -79,6 +82,13 @@ class Feast:
         """By get_online_features_async, as a dict."""
         rows = [{"user_id": each} for each in ids]
         return (await self._feast.get_online_features_async(features=WANTED, entity_rows=rows)).to_dict()
+
+    def for_several(self) -> "Feast":
+        """One with the settings for that, on the same registry and the same rows."""
+        if self._for_several is None:
+            self._for_several = copy(self)
+            self._for_several._feast = feature_store(self._given["folder"], self._given["online_for_several"])
+        return self._for_several
 
     def values(self, answer: dict[str, list[Any]]) -> list[list[Any]]:
         """A row for each entity, in FEATURES' order."""

@@ -59,10 +59,11 @@ def _reads(
         pushes = reads.push([*smaller, *larger], sizes.pushes)
         settle(first)
         compared = reads.require_equal(smaller, COMPARED)
-        tell("Reading, one read after the other")
-        latencies = reads.latencies(smaller, larger, sizes)
+        # Before any batch: PostgreSQL plans a statement by what it was given before.
         tell("Reading, several reads at once")
         throughputs = reads.throughputs(smaller, sizes)
+        tell("Reading, one read after the other")
+        latencies = reads.latencies(smaller, larger, sizes)
     return Findings(latencies=latencies, throughputs=throughputs, pushes=pushes, compared=compared)
 
 

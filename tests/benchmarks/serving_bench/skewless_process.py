@@ -43,6 +43,10 @@ class Skewless:
         """By AsyncFeatureStore."""
         return await self._async_store.read_user_features_batch(ids)
 
+    def for_several(self) -> "Skewless":
+        """The same: it has a pool of connections anyway."""
+        return self
+
     def values(self, answer: Answer) -> list[list[Any]]:
         """A row for each entity, in FEATURES' order."""
         assert all(answer)
