@@ -360,7 +360,7 @@ def test_the_causes_that_block_retraining_are_those_of_a_sick_pipeline() -> None
         Cause.VOLUME,
         Cause.GENUINE,
     }
-    assert len(DATA_INCIDENTS) == 6
+    assert len(DATA_INCIDENTS) == 7
 
 
 def test_an_alarm_of_nothing_known_is_still_diagnosed() -> None:
