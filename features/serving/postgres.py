@@ -204,6 +204,11 @@ def _columns(relation: str, names: Sequence[str]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(relation, name) for name in names)
 
 
+# A plan for each number of entities would take longer to make than the read does. And a plan that was made when
+# serving.written_features was empty would scan it for each entity once it is not.
+ONE_PLAN = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+
+
 def _pool_settings(timeout_seconds: float, pool_size: int) -> dict[str, Any]:
     milliseconds = int(timeout_seconds * 1000)
     return {
@@ -212,8 +217,7 @@ def _pool_settings(timeout_seconds: float, pool_size: int) -> dict[str, Any]:
             "user": warehouse.user(),
             "dbname": settings.WAREHOUSE_DATABASE,
             "application_name": "skewless store",
-            # A plan for each number of entities would take longer to make than the read does.
-            "options": f"{warehouse.SESSION} -c statement_timeout={milliseconds} -c plan_cache_mode=force_generic_plan",
+            "options": f"{warehouse.SESSION} -c statement_timeout={milliseconds} {ONE_PLAN}",
             "connect_timeout": 10,
             "autocommit": True,  # a read is one statement; a transaction around it would cost two more round trips
         },
@@ -276,7 +280,8 @@ class PostgresRows:
 
         query = self.statements.snapshot(where)
         with self._opened().connection() as connection, connection.transaction():
-            connection.execute("set local statement_timeout = 0")  # it reads everything, and nobody waits for it
+            # It reads everything, and nobody waits for it.
+            connection.execute("set local statement_timeout = 0; set local enable_seqscan = on")
             with connection.cursor(name="snapshot") as cursor:
                 cursor.execute(query, {"as_of": as_of, "version": version})
                 names = [column.name for column in cursor.description or []]

@@ -94,9 +94,10 @@ def unpublished(unpublished_database: str, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.fixture(scope="session")
 def published_database(unpublished_database: str, view: FeatureView) -> Iterator[str]:
     """The same with EARLIER live."""
-    with copy_of(unpublished_database, "skewless_published") as name, pytest.MonkeyPatch.context() as patch:
-        use(name, patch)
-        publish(view, EARLIER)
+    with copy_of(unpublished_database, "skewless_published") as name:
+        with pytest.MonkeyPatch.context() as patch:
+            use(name, patch)
+            publish(view, EARLIER)
         yield name
 
 
@@ -126,10 +127,11 @@ def standing(standing_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 @pytest.fixture(scope="session")
 def redefined_database(published_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """EARLIER is live by the old definition; LATER is built by a new one."""
-    with copy_of(published_database, "skewless_redefined") as name, pytest.MonkeyPatch.context() as patch:
-        use(name, patch)
-        project = with_another_definition(tmp_path_factory.mktemp("redefined"))
-        run_dbt(LATER, "stg_session_events", "user_session_features", "user_features", project=project)
+    with copy_of(published_database, "skewless_redefined") as name:
+        with pytest.MonkeyPatch.context() as patch:
+            use(name, patch)
+            project = with_another_definition(tmp_path_factory.mktemp("redefined"))
+            run_dbt(LATER, "stg_session_events", "user_session_features", "user_features", project=project)
         yield name
 
 

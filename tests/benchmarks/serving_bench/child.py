@@ -19,6 +19,9 @@ Ids = Sequence[str]
 class Reader(Protocol):
     """One contestant on one store. What `read` does is what is timed."""
 
+    def empty(self) -> None:
+        """Takes away what an earlier push would leave nothing to do for."""
+
     def push(self) -> int:
         """Fills the store. Returns how many entities were written; none where there is nothing to fill."""
 
@@ -49,8 +52,13 @@ class Child:
         self._reader = reader
         self._loop = loop
 
+    def ready(self) -> bool:
+        """True, once everything is imported."""
+        return True
+
     def push(self) -> dict[str, float]:
         """Fills the store, and says how long it took."""
+        self._reader.empty()
         start = time.perf_counter()
         rows = self._reader.push()
         return {"rows": rows, "seconds": time.perf_counter() - start}
@@ -119,7 +127,7 @@ class Child:
             raise WrongAnswer(f"{found} of {len(ids)} entities were found where they are to come from.")
 
 
-COMMANDS = ("push", "values", "times", "times_async", "threads", "coroutines")
+COMMANDS = ("ready", "push", "values", "times", "times_async", "threads", "coroutines")
 
 
 def serve(reader: Reader) -> None:

@@ -66,6 +66,9 @@ class Feast:
         define(self._feast, given["folder"])
         self._for_several: Feast | None = None
 
+    def empty(self) -> None:
+        """Does nothing, so a push that follows another finds its rows there."""
+
     def push(self) -> int:
         """By write_to_online_store, so many rows at a time."""
         step = self._given["chunk_rows"]

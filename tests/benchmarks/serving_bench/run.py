@@ -55,6 +55,8 @@ def _reads(
             for start in (skewless, *peers)
         ]
         larger = [stack.enter_context(skewless(bench, store, second, redis_url)) for store in STORES]
+        for each in (*smaller, *larger):
+            each.ask("ready")  # before anything is timed on the cores that they take to start
         tell("Pushing")
         pushes = reads.push([*smaller, *larger], sizes.pushes)
         settle(first)

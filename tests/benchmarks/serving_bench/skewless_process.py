@@ -28,11 +28,15 @@ class Skewless:
         options = {"feature_version": given["feature_version"], "redis_url": self._url, "redis_timeout_seconds": 5.0}
         self._store, self._async_store = FeatureStore(VIEW, **options), AsyncFeatureStore(VIEW, **options)
 
+    def empty(self) -> None:
+        """Takes every key of the namespace out of Redis."""
+        if self._url:
+            forget(self._url, settings.online_namespace())
+
     def push(self) -> int:
-        """By features.serving.push into a namespace without a key; in PostgreSQL the rows are there already."""
+        """By features.serving.push; in PostgreSQL the rows are there already."""
         if not self._url:
             return 0
-        forget(self._url, settings.online_namespace())
         return int(push(self._store.view, self._url, settings.online_namespace())["rows"])
 
     def read(self, ids: child.Ids) -> Answer:
