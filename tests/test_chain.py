@@ -221,6 +221,7 @@ def test_each_dbt_model_is_a_task(airflow: AirflowApi, first: list[DagRun]) -> N
             "publish_event_type_features",
             "publish_user_session_features",
             "publish_user_variety_features",
+            "push_online",
             "thin_snapshots",
         ],
         "success",

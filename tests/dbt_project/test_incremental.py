@@ -17,7 +17,7 @@ import pytest
 
 from features import settings, warehouse
 from features.contract import read_contract
-from features.local import environment, postgres
+from features.local import environment
 from features.migrations import migrate
 from features.partition import parse_as_of
 from features.steps.publish import publish
@@ -177,13 +177,17 @@ def doomed_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("SKEWLESS_RUN_DIR", name)
         start_server()
         yield folder
-        postgres.stop()
+        skewless("stop-warehouse")  # which stops the Redis that came with it, too
 
 
 def start_server() -> None:
     """As a person does, who finds it dead: in a process that knows nothing of the one before."""
-    skewless = Path(sys.executable).with_name("skewless")
-    done = subprocess.run([skewless, "start-warehouse"], check=False, capture_output=True, text=True)
+    skewless("start-warehouse")
+
+
+def skewless(command: str) -> None:
+    program = Path(sys.executable).with_name("skewless")
+    done = subprocess.run([program, command], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
