@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -27,7 +28,7 @@ from features.contract import Model, read_contract
 from features.errors import SkewlessError
 from features.local import demo, environment, redis, stack
 from features.local.airflow_api import DONE, AirflowApi, DagRun
-from features.partition import format_key
+from features.partition import format_key, parse_as_of
 from features.serving.store import FeatureStore
 from tests.conftest import ROOT, drop_database
 
@@ -254,9 +255,10 @@ def test_what_is_published_is_online_cell_for_cell(second: list[DagRun], churn: 
 
 def served_by_redis(churn: Model) -> dict[object, tuple[object, ...]]:
     """as_of and features of every user, as a service reads them."""
-    users = [user for (user,) in rows("select user_id from serving.user_features")]
-    with FeatureStore(churn.feature_view, feature_version=None, redis_url=redis.url(), on_stale="flag") as store:
-        found = [row for row in store.read_user_features_batch(users) if row]
+    users = rows("select user_id, as_of from serving.user_features")
+    with FeatureStore(churn.feature_view, feature_version=None, redis_url=redis.url()) as store:
+        read = store.read_user_features_batch([user for user, _ in users], at=cast("datetime", users[0][1]))
+    found = [row for row in read if row]
     assert {row.served_from for row in found} == {"redis"}
     return {row.entity: (row.as_of, *row.features.values()) for row in found}
 
@@ -283,11 +285,12 @@ def experiment_of(churn: Model) -> str:
 
 def test_performance_is_estimated_before_its_labels_and_measured_since_the_training(second: list[DagRun]) -> None:
     assert rows(
-        "select scope, predictions > 3000, estimated_roc_auc > 0.7, labels, roc_auc"
+        "select scope, predictions > 3000 as many, estimated_roc_auc > 0.7 as good, labels, roc_auc"
         " from monitoring.model_performance where scope = 'batch'"
     ) == [("batch", True, True, None, None)]
     assert rows(
-        "select labels > 1000, roc_auc between 0.7 and 0.9, roc_auc_low < roc_auc, roc_auc < roc_auc_high"
+        "select labels > 1000 as many, roc_auc between 0.7 and 0.9 as good, roc_auc_low < roc_auc as above_low,"
+        " roc_auc < roc_auc_high as below_high"
         " from monitoring.model_performance where scope = 'since_training'"
     ) == [(True, True, True, True)]
 
@@ -581,8 +584,9 @@ def test_rolling_back_is_a_dag_too(airflow: AirflowApi, second: list[DagRun], ho
     ) == [("rollback: to see the first again",)]
     kinds = [kind for (kind,) in rows("select event_type from serving.event_type_snapshot")]
     view = read_contract(manifest_of(home)).feature_view("event_type_features")
-    with FeatureStore(view, feature_version=None, redis_url=redis.url(), on_stale="flag") as store:
-        found = {(f"{row.as_of:%m-%d}", row.served_from) for row in store.read_user_features_batch(kinds) if row}
+    with FeatureStore(view, feature_version=None, redis_url=redis.url()) as store:
+        read = store.read_user_features_batch(kinds, at=parse_as_of(FIRST))
+    found = {(f"{row.as_of:%m-%d}", row.served_from) for row in read if row}
     assert found == {("07-09", "redis")}
 
 
