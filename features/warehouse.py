@@ -40,8 +40,11 @@ def user() -> str:
 
 
 @contextmanager
-def connect(database: str | None = None, *, autocommit: bool = False) -> Iterator[Connection]:
+def connect(database: str | None = None, *, autocommit: bool = False, options: str = "") -> Iterator[Connection]:
     """A connection in UTC whose transaction commits when the block ends and rolls back when it raises.
+
+    Args:
+        options: settings of the session beside the usual ones, as libpq takes them.
 
     Raises:
         WarehouseUnavailable: with the host, the database and what to do about it.
@@ -53,7 +56,7 @@ def connect(database: str | None = None, *, autocommit: bool = False) -> Iterato
             user=user(),
             dbname=database,
             application_name="skewless",
-            options=SESSION,
+            options=f"{SESSION} {options}",
             connect_timeout=10,
             autocommit=autocommit,
             row_factory=dict_row,

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from features.contract import RetrainingSettings
 from features.retraining.decision import (
     Block,
+    Cadence,
     Champion,
     Guard,
     Outcome,
@@ -124,13 +125,7 @@ class RetrainingPolicy:
         trigger, age = RetrainingTrigger.SCHEDULED, (as_of - champion.trained_as_of).days
         if age < 0:
             return TriggerFinding(trigger, False, "The champion was trained as of a later instant.")
-        if self.settings.max_model_age != "auto":
-            limit, source = self.settings.max_model_age, ""
-        elif inputs.cadence and inputs.cadence.measured_days >= OLD_ENOUGH_DAYS:
-            limit, source = inputs.cadence.max_age_days, f", by the decay backtest of {inputs.cadence.as_of:%Y-%m-%d}"
-        else:
-            limit = MAX_AGE_DAYS_UNTIL_KNOWN
-            source = f" until a decay backtest has met models of {OLD_ENOUGH_DAYS} days"
+        limit, source = age_limit(self.settings, inputs.cadence)
         days = "1 day" if age == 1 else f"{age} days"
         return TriggerFinding(trigger, age >= limit, f"The champion is {days} old; it may become {limit}{source}.")
 
@@ -192,6 +187,15 @@ class RetrainingPolicy:
                 Guard.BUDGET,
                 f"{len(recent)} retrainings in {BUDGET_PERIOD.days} days are as many as the budget allows.",
             )
+
+
+def age_limit(settings: RetrainingSettings, cadence: Cadence | None) -> tuple[int, str]:
+    """How old a champion may become, in days, and where that comes from, to be read after the number."""
+    if settings.max_model_age != "auto":
+        return settings.max_model_age, ""
+    if cadence and cadence.measured_days >= OLD_ENOUGH_DAYS:
+        return cadence.max_age_days, f", by the decay backtest of {cadence.as_of:%Y-%m-%d}"
+    return MAX_AGE_DAYS_UNTIL_KNOWN, f" until a decay backtest has met models of {OLD_ENOUGH_DAYS} days"
 
 
 def _below(value: float, bound: float) -> bool:

@@ -1,0 +1,139 @@
+"""The routes: each page as HTML, its twin as JSON, its tables as CSV."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import pydantic_core
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, Response
+from pydantic import BaseModel, create_model
+
+from feature_health.links import Links
+from feature_health.reader import Reader
+from feature_health.rendering import render
+from feature_health.tables import Table
+from features import settings
+from features.contract import Contract, read_contract
+from features.health.reading import read
+from features.warehouse import Connection
+
+
+class Asked(BaseModel):
+    """What the address of every page may say."""
+
+    at: str | None = None
+
+
+class AskedOfModel(Asked):
+    """Of which model; the first that dbt declares when it is not said."""
+
+    model: str | None = None
+
+
+class AskedOfView(Asked):
+    """Of which feature view; the first that dbt declares when it is not said."""
+
+    view: str | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A document prepared for its template.
+
+    Attributes:
+        title: of the page.
+        tables: in the order of the page; each is a CSV, too.
+        values: what else the template reads.
+    """
+
+    title: str
+    tables: tuple[Table, ...]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page.
+
+    Attributes:
+        name: its address and its template.
+        asked: what the address may say.
+        document: reads what the page says; a dataclass of plain values, which is the JSON.
+        shown: prepares that for the template.
+    """
+
+    name: str
+    asked: type[Asked]
+    document: Callable[[Connection, Contract, Any, Reader], Any]
+    shown: Callable[[Any, Reader, Links], Shown]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An entry of the navigation."""
+
+    page: str
+    heading: str
+
+
+NAVIGATION = (
+    Place("overview", "Overview"),
+    Place("features", "Features"),
+    Place("retraining", "Retraining"),
+    Place("parity", "Parity"),
+    Place("model", "Model"),
+    Place("score", "ML Test Score"),
+)
+
+
+def routes_of(page: Page) -> APIRouter:
+    """The three routes of a page."""
+    router = APIRouter()
+    asked_type = Annotated[page.asked, Query()]
+    with_table = create_model(f"{page.asked.__name__}Table", __base__=page.asked, table=(str, ...))
+    asked_of_table = Annotated[with_table, Query()]
+
+    def read_document(asked: Asked, reader: Reader) -> Any:
+        contract = read_contract(settings.MANIFEST)
+        with read() as connection:
+            return page.document(connection, contract, asked, reader)
+
+    @router.get(f"/{page.name}", name=page.name)
+    def html(request: Request, asked: asked_type) -> HTMLResponse:
+        reader = Reader.of(request)
+        shown = page.shown(read_document(asked, reader), reader, Links(reader))
+        return HTMLResponse(render(f"{page.name}.html", reader, values_of(page, shown, asked)))
+
+    @router.get(f"/{page.name}.json", name=f"{page.name}.json")
+    def as_json(request: Request, asked: asked_type) -> Response:
+        reader = Reader.of(request)
+        document = {"at": reader.at, page.name: read_document(asked, reader)}
+        return Response(pydantic_core.to_json(document, inf_nan_mode="null", indent=1), media_type="application/json")
+
+    @router.get(f"/{page.name}.csv", name=f"{page.name}.csv")
+    def as_csv(request: Request, asked: asked_of_table) -> Response:
+        reader = Reader.of(request)
+        shown = page.shown(read_document(asked, reader), reader, Links(reader))
+        found = next((one for one in shown.tables if one.name == asked.table), None)
+        if found is None:
+            names = ", ".join(one.name for one in shown.tables)
+            raise HTTPException(404, f"The page {page.name} has no table {asked.table!r}; it has {names}.")
+        headers = {"Content-Disposition": f'attachment; filename="{page.name}-{found.name}.csv"'}
+        return Response(found.csv(), media_type="text/csv; charset=utf-8", headers=headers)
+
+    return router
+
+
+def values_of(page: Page, shown: Shown, asked: Asked) -> dict[str, Any]:
+    """What the template of a page sees."""
+    used = {column.key: column.definition for table in shown.tables for column in table.columns}
+    return {
+        "page": page.name,
+        "navigation": NAVIGATION,
+        "asked": asked.model_dump(exclude={"at"}, exclude_none=True),
+        "title": shown.title,
+        "tables": {table.name: table for table in shown.tables},
+        "used_definitions": sorted(used.values(), key=lambda one: one.heading.lower()),
+        **shown.values,
+    }

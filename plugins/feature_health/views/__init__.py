@@ -1,0 +1,1 @@
+"""One module for each page: its document prepared for its template."""
