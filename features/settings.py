@@ -33,3 +33,10 @@ DECAY_CRON = os.environ.get("SKEWLESS_DECAY_CRON", "0 5 1 * *")
 
 # When the drift monitor tests itself.
 SELF_TEST_CRON = os.environ.get("SKEWLESS_SELF_TEST_CRON", "30 3 * * *")
+
+
+def mlflow_ui() -> str | None:
+    """Where a browser finds MLflow: SKEWLESS_MLFLOW_UI, else the tracking server, where it is one. None: nowhere."""
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+    found = os.environ.get("SKEWLESS_MLFLOW_UI") or (tracking if tracking.startswith(("http://", "https://")) else "")
+    return found.rstrip("/") or None

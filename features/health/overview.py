@@ -32,7 +32,7 @@ class ViewHealth:
 
     Attributes:
         freshness: fresh, stale or unpublished, by the clock.
-        tests_failed, tests_run: dbt's tests of it, each as it ended last.
+        tests_failed, tests_run: dbt's tests of it at the newest as_of, each as it ended last; skipped ones are not run.
         cells_differing, cells_compared: by the parity gate, of what is live.
         worst_drift, worst_feature: at the newest drift reports of `worst_model`.
     """
@@ -214,7 +214,30 @@ def _parity(connection: warehouse.Connection, publication_id: int | None) -> dic
 
 
 def _tests(connection: warehouse.Connection, view: FeatureView) -> dict[str, int | None]:
-    return {"tests_failed": None, "tests_run": None}
+    """How the tests of the newest as_of ended, each when it ran last."""
+    row = connection.execute(
+        """
+        with newest as (
+            select max(as_of) as as_of from monitoring.dbt_results
+            where dbt_model = %(view)s and resource_type = 'test'
+        ),
+
+        ended as (
+            select distinct on (result.unique_id) result.status
+            from monitoring.dbt_results as result
+            inner join newest using (as_of)
+            where result.dbt_model = %(view)s and result.resource_type in ('test', 'unit_test')
+            order by result.unique_id, result.ran_at desc
+        )
+
+        select count(*) filter (where status in ('fail', 'error')) as tests_failed, nullif(count(*), 0) as tests_run
+        from ended
+        where status <> 'skipped'
+        """,
+        {"view": view.name},
+    ).fetchone()
+    assert row is not None
+    return {**row, "tests_failed": row["tests_failed"] if row["tests_run"] else None}
 
 
 def _worst_drift(connection: warehouse.Connection, contract: Contract) -> dict[str, tuple[str, str]]:
@@ -258,7 +281,7 @@ def _model(
     champion = _champion(connection, model)
     trained = champion.get("as_of")
     limit, _ = age_limit(model.retraining, cadence(connection, model))
-    decision = _newest(connection, model, "monitoring.retraining_decisions", "as_of") or {}
+    decision = _decision(connection, model)
     metric = model.promotion.metric
     return ModelHealth(
         model=model.name,
@@ -301,14 +324,21 @@ def _champion(connection: warehouse.Connection, model: Model) -> dict[str, Any]:
 
 def cadence(connection: warehouse.Connection, model: Model) -> Cadence | None:
     """What the newest decay backtest says, if there is one."""
-    row = _newest(connection, model, "monitoring.decay_backtests", "as_of")
-    return Cadence(row["max_age_days"], row["as_of"], row["measured_days"]) if row else None
-
-
-def _newest(connection: warehouse.Connection, model: Model, table: str, by: str) -> dict[str, Any] | None:
-    return connection.execute(
-        f"select * from {table} where model_name = %s order by {by} desc limit 1", [model.name]
+    row = connection.execute(
+        "select max_age_days, as_of, measured_days from monitoring.decay_backtests"
+        " where model_name = %s order by as_of desc limit 1",
+        [model.name],
     ).fetchone()
+    return Cadence(**row) if row else None
+
+
+def _decision(connection: warehouse.Connection, model: Model) -> dict[str, Any]:
+    row = connection.execute(
+        "select as_of, outcome, trigger from monitoring.retraining_decisions"
+        " where model_name = %s order by as_of desc limit 1",
+        [model.name],
+    ).fetchone()
+    return row or {}
 
 
 def _performance(connection: warehouse.Connection, model: Model, version: str | None) -> dict[str, Any]:

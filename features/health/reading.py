@@ -68,7 +68,9 @@ def _explained(error: psycopg.Error) -> SkewlessError:
         case errors.InsufficientPrivilege():
             return CannotRead(_no_role(said))
         case psycopg.OperationalError():
-            return warehouse.WarehouseUnavailable(f"The connection to the warehouse broke: {said}. Load the page again.")
+            return warehouse.WarehouseUnavailable(
+                f"The connection to the warehouse broke: {said}. Load the page again."
+            )
     raise error
 
 

@@ -62,6 +62,7 @@ def tools() -> dict[str, str]:
         "MLFLOW_TRACKING_URI": os.environ.get(
             "MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{settings.MLFLOW_DATABASE}"
         ),
+        "SKEWLESS_MLFLOW_UI": os.environ.get("SKEWLESS_MLFLOW_UI", f"http://127.0.0.1:{mlflow_port()}"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # in a log, each step of it is a line
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluations of LLMs

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.core_api.security import requires_access_view
 from feature_health import failures, pages, places
-from feature_health.views import overview
+from feature_health.views import model, overview, retraining
 from features.errors import SkewlessError
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ app = FastAPI(
     openapi_url=None,
     dependencies=[Depends(requires_access_view(AccessView.PLUGINS))],
 )
-for page in (overview.PAGE,):
+for page in (overview.PAGE, model.PAGE, retraining.PAGE):
     app.include_router(pages.routes_of(page))
 app.include_router(places.router)
 

@@ -16,6 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from feature_health.reader import Reader
 
 WIDTH, HEIGHT = 640, 270
+# Of charts over time, which stand by themselves.
+WIDE = 1000
 LEFT, RIGHT, TOP, BOTTOM = 70, 14, 12, 46
 Point = tuple[float | datetime, float | None]
 
@@ -57,7 +59,6 @@ class Figure:
     y: Scale
     x_label: str = ""
     y_label: str = ""
-    is_wide: bool = False
     key: list[tuple[str, str]] = field(default_factory=list)
     _marks: list[Markup] = field(default_factory=list)
 
@@ -115,6 +116,28 @@ class Figure:
         """An interval, standing."""
         self._mark("path", f"whisker {cls}", d=f"M{self.x(at)} {self.y(low)}V{self.y(high)}")
 
+    def lying_whisker(self, place: float, low: float, high: float, cls: str) -> None:
+        """An interval, lying at a place of the y axis."""
+        self._mark("path", f"whisker {cls}", d=f"M{self.x(low)} {self.y(place)}H{self.x(high)}")
+
+    def dashes(self, points: Iterable[Point], cls: str) -> None:
+        """A dashed line from point to point; it breaks where a value is missing."""
+        for run in _runs(points):
+            self._mark("path", f"rule {cls}", d=self._path(run))
+
+    def block(
+        self, low: float | datetime, high: float | datetime, place: float, thickness: float, cls: str, title: str = ""
+    ) -> None:
+        """A bar from `low` to `high` on the x axis, in the middle of `place` on the y axis; never too thin to see."""
+        left, right = self.x(low), self.x(high)
+        width = round(max(right - left, 2), 1)
+        start, top = min(left, self.x.end - width), round(self.y(place) - thickness / 2, 1)
+        self._mark("rect", cls, title, x=round(start, 1), y=top, width=width, height=thickness)
+
+    def say(self, at: float | datetime, value: float, text: str, anchor: str = "middle") -> None:
+        """A word at a place, standing on it."""
+        self._marks.append(_text(self.x(at), self.y(value), text, "label", anchor=anchor))
+
     def rule(self, value: float, cls: str, title: str = "") -> None:
         """A dashed line across."""
         self._mark("path", f"rule {cls}", title, d=f"M{self.x.start} {self.y(value)}H{self.x.end}")
@@ -122,6 +145,12 @@ class Figure:
     def upright(self, at: float | datetime, cls: str, title: str = "") -> None:
         """A dashed line from bottom to top."""
         self._mark("path", f"rule {cls}", title, d=f"M{self.x(at)} {self.y.start}V{self.y.end}")
+
+    def shade(self, low: float | datetime, high: float | datetime, cls: str, title: str = "") -> None:
+        """A stripe from bottom to top; never too thin to see."""
+        left, right = self.x(low), self.x(high)
+        width, height = round(max(right - left, 3), 1), round(self.y.start - self.y.end, 1)
+        self._mark("rect", f"band {cls}", title, x=left, y=self.y.end, width=width, height=height)
 
     def hit(self, low: float | datetime, high: float | datetime, title: str) -> None:
         """A stripe that says something on hover."""
@@ -137,15 +166,25 @@ class Figure:
         )
 
     @property
+    def width(self) -> float:
+        """Of the picture."""
+        return self.x.end + RIGHT
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it stands by itself."""
+        return self.width > WIDTH
+
+    @property
     def svg(self) -> Markup:
         """The picture."""
         parts = [*self._grid(), *self._marks, *self._labels()]
         return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-            WIDTH, HEIGHT, f"{self.title}. {self.subtitle}", Markup("").join(parts)
+            self.width, HEIGHT, f"{self.title}. {self.subtitle}", Markup("").join(parts)
         )
 
     def _path(self, run: Sequence[tuple[float | datetime, float]]) -> str:
-        return "M" + "L".join(f"{self.x(at)} {self.y(value)}" for at, value in run)
+        return _joined([(self.x(at), self.y(value)) for at, value in run])
 
     def _mark(self, tag: str, cls: str, title: str = "", **attributes: Any) -> None:
         self._marks.append(_element(tag, cls, title, **attributes))
@@ -181,10 +220,12 @@ def numbers_up(values: Iterable[float | None], write: Callable[[float], str], *,
     given = [value for value in values if value is not None] or [0.0, 1.0]
     low, high = min(given), max(given)
     low, high = (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
-    if low == high:
-        low, high = low - 0.5 * (not zero), high + (abs(high) or 1) * 0.5
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-3):
+        room = max(abs(high), 1e-3) / 2
+        low, high = low if zero else low - room, high + room
     ends = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    low, high = (0.0 if zero and low >= 0 else float(ends[0])), float(ends[-1])
+    low = low if zero and low >= 0 else min(low, float(ends[0]))
+    high = max(high, float(ends[-1]))
     return Scale(low, high, HEIGHT - BOTTOM, TOP, _ticks(low, high, write, 5))
 
 
@@ -194,13 +235,14 @@ def names_up(names: Sequence[str]) -> Scale:
     return Scale(0.4, len(names) + 0.6, HEIGHT - BOTTOM, TOP, ticks)
 
 
-def times_across(low: datetime, high: datetime, reader: Reader) -> Scale:
+def times_across(low: datetime, high: datetime, reader: Reader, width: float = WIDE) -> Scale:
     """A horizontal scale of times, written in the reader's zone."""
     locator = AutoDateLocator(tz=reader.zone, minticks=3, maxticks=8)
-    places = [each for each in locator.tick_values(low, high) if date2num(low) <= each <= date2num(high)]
+    found = locator.tick_values(low.astimezone(reader.zone), high.astimezone(reader.zone))
+    places = [each for each in found if date2num(low) <= each <= date2num(high)]
     texts = ConciseDateFormatter(locator, tz=reader.zone).format_ticks(places) if places else []
     ticks = tuple((float(place), text) for place, text in zip(places, texts, strict=True))
-    return Scale(float(date2num(low)), float(date2num(high)), LEFT, WIDTH - RIGHT, ticks)
+    return Scale(float(date2num(low)), float(date2num(high)), LEFT, width - RIGHT, ticks)
 
 
 def time_at(place: float) -> datetime:
@@ -208,17 +250,27 @@ def time_at(place: float) -> datetime:
     return num2date(place)
 
 
-def spark(values: Sequence[float | None], ceiling: float, label: str) -> Markup:
-    """A small line without axes, from 0 to `ceiling`; what is above is drawn at the edge."""
+def spark(values: Sequence[float | None], ceiling: float, label: str, mark: float | None = None) -> Markup:
+    """A small line without axes, from 0 to `ceiling`; what is above is drawn at the edge.
+
+    Args:
+        mark: where a dashed line is drawn across.
+    """
     x = Scale(0, max(len(values) - 1, 1), 2, 110)
     y = Scale(0, ceiling or 1, 22, 3)
-    paths = [
-        _element("path", "line now", d="M" + "L".join(f"{x(at)} {y(value)}" for at, value in run))
+    paths = [] if mark is None else [_element("path", "rule before", d=f"M{x.start} {y(mark)}H{x.end}")]
+    paths += [
+        _element("path", "line now", d=_joined([(x(at), y(value)) for at, value in run]))
         for run in _runs(enumerate(values))
     ]
     return Markup('<svg class="spark" viewBox="0 0 112 25" role="img" aria-label="{}">{}</svg>').format(
         label, Markup("").join(paths)
     )
+
+
+def _joined(places: Sequence[tuple[float, float]]) -> str:
+    """A path through places; a single one is a dot, which round ends of lines make visible."""
+    return "M" + "L".join(f"{x} {y}" for x, y in places) + ("h0" if len(places) == 1 else "")
 
 
 def _ticks(low: float, high: float, write: Callable[[float], str], most: int) -> tuple[tuple[float, str], ...]:

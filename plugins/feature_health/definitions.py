@@ -12,7 +12,9 @@ class Definition:
 
 
 DEFINITIONS: dict[str, Definition] = {
-    "feature_view": Definition("Feature view", "The dbt model that defines a set of features, and their only definition."),
+    "feature_view": Definition(
+        "Feature view", "The dbt model that defines a set of features, and their only definition."
+    ),
     "entity": Definition("Entity", "What the features describe: the key columns beside as_of."),
     "owner": Definition("Owner", "Whom to ask, as the YAML says."),
     "features": Definition("Features", "How many features it has."),
@@ -37,7 +39,9 @@ DEFINITIONS: dict[str, Definition] = {
     "model": Definition("Model", "A dbt exposure of type ml: its Dags score, watch and retrain it."),
     "champion": Definition("Champion", "The version in production."),
     "age": Definition("Age", "The champion's age against what the policy allows: young, or due for retraining."),
-    "age_days": Definition("Days old", "From the instant whose knowledge the champion was trained on to the clock above."),
+    "age_days": Definition(
+        "Days old", "From the instant whose knowledge the champion was trained on to the clock above."
+    ),
     "max_age_days": Definition(
         "May become", "How old a champion may become: max_model_age of the YAML, or what the decay backtest derived."
     ),
@@ -49,10 +53,13 @@ DEFINITIONS: dict[str, Definition] = {
     "decided_as_of": Definition("Decided", "The instant that the newest decision is about."),
     "trigger": Definition("Trigger", "The most urgent reason for retraining that fired."),
     "metric": Definition("Metric", "What the model is judged by: `promotion.metric` of the YAML."),
-    "holdout": Definition("At training", "The metric on label times that the champion had not seen when it was trained."),
-    "now": Definition("Since training", "The metric on all labels that have matured since the champion was trained."),
-    "now_interval": Definition(
-        "Interval", "Confidence interval of that, by drawing entities again and again (bootstrap by entity)."
+    "holdout": Definition(
+        "At training", "The metric on label times that the champion had not seen when it was trained."
+    ),
+    "now": Definition(
+        "Since training",
+        "The metric on all labels that have matured since the champion was trained, with its confidence interval (bootstrap "
+        "by entity).",
     ),
     "labels": Definition("Labels", "Matured labels that this rests on."),
     "incidents": Definition("Open incidents", "Incidents of the model that nobody and nothing has closed."),
@@ -69,15 +76,185 @@ DEFINITIONS: dict[str, Definition] = {
         "Blocks retraining", "A sick pipeline does, until it is mended or somebody calls the change genuine."
     ),
     "summary": Definition("What was seen", "Each feature's finding with its numbers."),
+    # Model
+    "version": Definition("Version", "Its number in the registry."),
+    "state": Definition(
+        "State", "champion: in production; was champion: earlier; refused: the gate did not let it become champion."
+    ),
+    "trained_as_of": Definition("Trained as of", "The instant whose knowledge it was trained on."),
+    "holdout_metric": Definition(
+        "On its holdout",
+        "The metric it is judged by, on the newest label times, which it was not fitted on, with its confidence interval "
+        "(bootstrap by entity).",
+    ),
+    "train_rows": Definition("Trained on", "Rows it was fitted on."),
+    "holdout_rows": Definition("Judged on", "Rows of the holdout."),
+    "extract_id": Definition(
+        "Extract", "The rows it was made from, named by their content; `make reproduce ID=` makes them again."
+    ),
+    "feature_version": Definition(
+        "Definition", "Which definition of the features it knows; see features.feature_versions."
+    ),
+    "gate_reason": Definition("The gate said", "Why it was promoted, or why not."),
+    "measured_name": Definition("Metric", "What was measured on the holdout."),
+    "measured": Definition("Value", "Its estimate with the confidence interval (bootstrap by entity)."),
+    "check": Definition(
+        "Check", "What a challenger has to pass; all are made, and one that fails is enough to refuse."
+    ),
+    "check_result": Definition("Result", "passed or failed."),
+    "check_evidence": Definition("Evidence", "The numbers it was decided by."),
+    "mean_score": Definition("Mean score", "What the model said on average in this tenth of the holdout."),
+    "share_true": Definition("Turned out", "The share it was true of."),
+    "bin_rows": Definition("Rows", "Rows of the holdout in it."),
+    "importance_feature": Definition("Feature", "An input of the model."),
+    "importance_drop": Definition(
+        "Drop",
+        "By how much the metric falls when the feature's values change places (permutation importance, Breiman 2001).",
+    ),
+    "importance_deviation": Definition("Deviation", "Standard deviation of that over repeats."),
+    "slice": Definition("Slice", "A part of the holdout: a segment of the YAML, or entities that training never saw."),
+    "slice_rows": Definition("Rows", "Rows of the holdout in it."),
+    "cohort": Definition("Cohort", "The as_of of the predictions; of each day the newest with labels."),
+    "scope": Definition("Scope", "batch: the scored population; online: the logged requests, weighted."),
+    "predictions": Definition("Predictions", "How many there are."),
+    "expected": Definition(
+        "Expected", "Estimated before any label is known, from calibrated scores (CBPE), with its interval."
+    ),
+    "turned_out": Definition("Turned out", "Measured when the labels had matured, with its confidence interval."),
+    "calibration_error": Definition(
+        "Calibration error", "Mean distance of tenths' shares from their scores, weighted by rows (Naeini et al. 2015)."
+    ),
+    "since": Definition("Since", "When it became champion."),
+    "reign_kind": Definition("By", "promotion through the gate, or rollback."),
+    "replaced_version": Definition("Instead of", "The champion before."),
+    "because": Definition("Because", "What was said when it became champion."),
+    # Retraining
+    "priority": Definition("Priority", "How urgent the trigger is: critical, high, medium, low, or none."),
+    "decision_reason": Definition("Reason", "Why, or why not, with the numbers it rests on."),
+    "guards": Definition("Forbidden by", "Guards that forbid what a trigger called for, each with its reason."),
+    "dag_run": Definition("Dag run", "The run of the retraining Dag that decided."),
+    "stretch_until": Definition("Until", "The newest decision that says the same."),
+    "stretch_decisions": Definition(
+        "Decisions",
+        "How many decisions in a row have the same outcome, trigger and guards; one to retrain always stands alone.",
+    ),
+    "came_of_it": Definition("What came of it", "The version trained as of this instant, and the gate's word."),
+    "curve_age": Definition("Age", "Days from the instant a model was trained at to the one it was judged at."),
+    "curve_excess": Definition(
+        "Worse by", "Mean log loss above that of a model trained at that very instant, on the same rows."
+    ),
+    "curve_low": Definition("At least", "Lower end of its confidence interval (bootstrap by entity)."),
+    "curve_high": Definition("At most", "Upper end of its confidence interval (bootstrap by entity)."),
+    "spread_low": Definition("Spread from", "One label time in ten is below this."),
+    "spread_high": Definition("Spread to", "One label time in ten is above this."),
+    "curve_pairs": Definition("Pairs", "Pairs of an old model and a label time that were compared."),
+    "curve_rows": Definition("Rows", "Rows they rest on; a row counts once for each pair."),
+    "band_start": Definition("From", "The first instant of hours in a row with this outcome."),
+    "band_end": Definition("To", "The end of the last of these hours."),
+    "band_outcome": Definition("Outcome", "What the decisions of these hours came to."),
+    "band_decisions": Definition("Decisions", "How many they are."),
+    "decided_then": Definition("At as of", "The newest instant that had been decided on when it became champion."),
+    # Features
+    "drift_feature": Definition(
+        "Feature", "An input of the model; (prediction), (label) and (rows) are its scores, its labels and how many rows."
+    ),
+    "drift_status": Definition(
+        "Status",
+        "The worst of all its windows, baselines, segments and sources: critical or warning when the effect's lower bound "
+        "is above that floor; ok; insufficient_data when too few entities could show it; missing_feature when nobody has a "
+        "value. Not watched: off.",
+    ),
+    "trend": Definition(
+        "30 days",
+        "Of each day the largest effect that could be judged, in multiples of its warning floor, which is the dashed line; "
+        "3 and more are drawn at the edge. It alarms when the lower bound is above, not the effect itself.",
+    ),
+    "effect": Definition(
+        "Effect",
+        "How far it is from its baseline, in the unit of what decided: a KS distance, a share, or Cohen's w squared.",
+    ),
+    "effect_bounds": Definition(
+        "Bounds", "The effect's confidence bounds, from the budget of false alarms. The lower one decides."
+    ),
+    "effect_floor": Definition(
+        "Floor",
+        "From where on the change matters: the YAML's warning floor, or how far the feature strays when all is well if "
+        "that is more.",
+    ),
+    "critical_floor": Definition("Critical", "The floor from which on it is critical."),
+    "decided_by": Definition(
+        "Decided by",
+        "Which test speaks: shape (Kolmogorov-Smirnov distance; of categories the largest change of a share), cells "
+        "(chi-square, as Cohen's w squared), missing (values), new (values never seen before), not_finite, invalid.",
+    ),
+    "n": Definition("Entities", "Distinct entities in the window, those without a value included."),
+    "needed_n": Definition(
+        "Needed", "Entities without which a change of twice the critical floor would go unseen."
+    ),
+    "missing_rate": Definition("Missing", "Share of entities without a value, in the window."),
+    "baseline_missing_rate": Definition("Before", "Share of entities without a value that the baseline expects."),
+    "compared": Definition(
+        "Seen in", "Hours of the window, against which baseline, of which segment, read from which source."
+    ),
+    "drift_detail": Definition("Finding", "The finding as a sentence."),
+    # Feature
+    "window_hours": Definition("Window", "Hours before as_of whose values are taken together."),
+    "baseline": Definition(
+        "Baseline",
+        "training: the rows the champion was trained on, mixed to the window's hours of the week; serving: the first four "
+        "healthy weeks of the same definition.",
+    ),
+    "segment": Definition("Segment", "Part of the population, as the YAML names it; all is everybody."),
+    "source": Definition("Source", "Where values are read: the snapshot, the inference log, or matured labels."),
+    "training_mean": Definition("Mean before", "Of the baseline's values."),
+    "serving_mean": Definition("Mean now", "Of the window's values."),
+    "training_std": Definition("Std before", "Standard deviation of the baseline's values (divided by n)."),
+    "serving_std": Definition("Std now", "Standard deviation of the window's values (divided by n)."),
+    "ks_statistic": Definition(
+        "KS", "Kolmogorov-Smirnov distance: the largest difference of the distribution functions, on the cells' edges."
+    ),
+    "ks_at_most": Definition("KS at most", "What it can be at most, whatever the values are within their cells."),
+    "psi": Definition(
+        "PSI",
+        "Population stability index over the cells: sum of (now - before) ln(now / before). Empty cells count as half an "
+        "entity.",
+    ),
+    "wasserstein": Definition(
+        "Wasserstein", "The area between the distribution functions: by how much values moved on average, in their unit."
+    ),
+    "bar": Definition("Values", "A run of whole cells of the grid, so that its shares are exact; or a category."),
+    "bar_before": Definition("Before", "Share of the values, as the baseline expects it of these hours."),
+    "bar_now": Definition("Now", "Share of the values in the window."),
+    "bar_change": Definition("Change", "Now less before, in points of a share."),
+    "course_as_of": Definition("As of", "The instant of the worst report of a quarter of a day."),
+    "course_reports": Definition("Reports", "How many reports this one stands for."),
+    "missing_floor": Definition(
+        "Floor of missing",
+        "From where on missing values are too many: missing_warning above the baseline's, half as many again at least. A "
+        "feature that strays by itself has a higher one.",
+    ),
+    "incident_state": Definition("State", "open, or closed by a day without an alarm."),
+    "incident_sentence": Definition("What was seen", "Of this feature, with its numbers."),
+    "incident_because": Definition("Read from", "What the probable cause was read from."),
+    "closed_at": Definition("Closed", "When a day had gone by without an alarm."),
+    "verdict": Definition("Verdict", "What a person concluded: genuine or benign."),
+    "injection": Definition(
+        "Injected", "What was put into the feature's history; none is clean history, where every alarm is a false one."
+    ),
+    "self_test_result": Definition("Result", "found, blind when it stayed unseen, or clean history."),
+    "found_after_hours": Definition("Found after", "Hours from the injection to the first alarm."),
+    "self_test_hours": Definition("Hours", "How many hours were replayed."),
+    "self_test_alarms": Definition("Alarms", "In how many of those hours it alarmed."),
+    "self_test_as_of": Definition("As of", "Up to when history was replayed."),
 }
 
 # What a word says about how things are. Colour never says it alone: the word does.
 TONES = {
     "bad": frozenset({
-        "stale", "unpublished", "critical", "missing_feature", "unexpected_feature", "error", "failed", "differs", "none",
+        "stale", "unpublished", "critical", "missing_feature", "unexpected_feature", "error", "failed", "blind", "differs", "none", "refused",
     }),
-    "warn": frozenset({"warning", "due", "blocked", "unknown", "insufficient_data", "baseline_missing", "open"}),
-    "good": frozenset({"fresh", "ok", "young", "passed", "equal", "closed", "promoted"}),
+    "warn": frozenset({"warning", "due", "blocked", "unknown", "insufficient_data", "baseline_missing", "not_reported", "open"}),
+    "good": frozenset({"fresh", "ok", "young", "passed", "equal", "closed", "found", "promoted", "champion"}),
     "news": frozenset({"retrain"}),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from babel import numbers
 
 from feature_health.reader import Reader
 
-NOTHING = "–"
+NOTHING = "\u2013"
 
 
 class Formats:
@@ -42,7 +42,7 @@ class Formats:
         if _is_nothing(value):
             return NOTHING
         assert value is not None
-        if 0 < abs(value) < 0.0005:
+        if 0 < abs(value) <= 0.0005:
             return f"<{numbers.format_percent(0.001, '0.0%', locale=self._reader.locale)}"
         return numbers.format_percent(value, "0.0%", locale=self._reader.locale)
 
@@ -89,6 +89,11 @@ class Formats:
     def interval(self, low: float | None, high: float | None) -> str:
         """Two bounds of a metric."""
         return NOTHING if _is_nothing(low) or _is_nothing(high) else f"{self.metric(low)} to {self.metric(high)}"
+
+    def estimate(self, value: float | None, low: float | None, high: float | None) -> str:
+        """A metric with its interval: 0.824 (0.816 to 0.833)."""
+        bounds = self.interval(low, high)
+        return self.metric(value) if bounds == NOTHING else f"{self.metric(value)} ({bounds})"
 
 
 def _is_nothing(value: Any) -> bool:

@@ -127,7 +127,12 @@ def routes_of(page: Page) -> APIRouter:
 
 def values_of(page: Page, shown: Shown, asked: Asked) -> dict[str, Any]:
     """What the template of a page sees."""
-    used = {column.key: column.definition for table in shown.tables for column in table.columns}
+    used = {
+        key: definition
+        for table in shown.tables
+        for column in table.columns
+        for key, definition in column.definitions.items()
+    }
     return {
         "page": page.name,
         "navigation": NAVIGATION,

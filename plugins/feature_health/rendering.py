@@ -63,9 +63,11 @@ class Shower:
             case "interval":
                 low, high = value
                 return self._formats.interval(low, high)
+            case "estimate":
+                return self._formats.estimate(*value) if value is not None else "\u2013"
             case "list":
-                return ", ".join(str(each) for each in value or ()) or "–"
-        return "–" if value is None or value == "" else _words(value)
+                return ", ".join(str(each) for each in value or ()) or "\u2013"
+        return "\u2013" if value is None or value == "" else _words(value)
 
     def title(self, column: Column, row: Any) -> str:
         """What is said on hover: the definition, and what is exact where the cell is rounded."""

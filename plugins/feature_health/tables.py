@@ -9,13 +9,31 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Literal
 
+from markupsafe import Markup
+
 from feature_health.definitions import DEFINITIONS, Definition
 
 Kind = Literal[
-    "text", "code", "status", "outcome", "count", "number", "metric", "share", "time", "age", "days", "interval", "list", "long"
+    "text",
+    "code",
+    "status",
+    "outcome",
+    "count",
+    "number",
+    "metric",
+    "share",
+    "time",
+    "age",
+    "days",
+    "interval",
+    "estimate",
+    "list",
+    "long",
 ]
 # Right-aligned, so that digits line up.
-NUMERIC = frozenset({"count", "number", "metric", "share", "days", "interval", "age"})
+NUMERIC = frozenset({"count", "number", "metric", "share", "days", "interval", "estimate", "age"})
+# Kinds whose values are several numbers, and what their columns are called in a CSV.
+PARTS = {"outcome": ("_wrong", "_all"), "interval": ("_low", "_high"), "estimate": ("", "_low", "_high")}
 # A spreadsheet would run a cell that begins like this.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -31,7 +49,9 @@ class Column:
         value: of a row.
         link: where a row's cell leads, relative to the page; None where it leads nowhere.
         note: said on hover of one cell, beside the definition.
-        words: of an outcome, which is (how many are wrong, of how many): what they are when wrong, and when right.
+        also: said in the same cell, behind the value; a column of its own in the CSV.
+        words: of an outcome, a pair (how many are wrong, of how many): what they are when wrong, and when right.
+        draw: a row's picture, in place of its value.
     """
 
     key: str
@@ -39,11 +59,33 @@ class Column:
     value: Callable[[Any], Any] | None = None
     link: Callable[[Any], str | None] | None = None
     note: Callable[[Any], str | None] | None = None
+    also: "Column | None" = None
     words: tuple[str, str] = ("failed", "passed")
+    draw: Callable[[Any], Markup] | None = None
 
     def of(self, row: Any) -> Any:
         """The row's value."""
         return self.value(row) if self.value else attrgetter(self.key)(row)
+
+    @property
+    def csv_names(self) -> list[str]:
+        """Its columns in a CSV."""
+        own = [f"{self.key}{part}" for part in PARTS.get(self.kind, ("",))]
+        return own + (self.also.csv_names if self.also else [])
+
+    def csv_values(self, row: Any) -> list[Any]:
+        """What stands in them."""
+        value = self.of(row)
+        if self.kind in PARTS:
+            own = list(value) if value is not None else [None] * len(PARTS[self.kind])
+        else:
+            own = [value]
+        return own + (self.also.csv_values(row) if self.also else [])
+
+    @property
+    def definitions(self) -> "dict[str, Definition]":
+        """What its cells say, by key."""
+        return {self.key: self.definition} | (self.also.definitions if self.also else {})
 
     @property
     def definition(self) -> Definition:
@@ -78,13 +120,13 @@ class Table:
         """As a spreadsheet reads it: times in ISO 8601, numbers as they are, and no cell that would be run."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\r\n")
-        writer.writerow([column.key for column in self.columns])
+        writer.writerow([name for column in self.columns for name in column.csv_names])
         writer.writerows(self._cells())
         return text.getvalue()
 
     def _cells(self) -> Iterator[list[str | float | None]]:
         for row in self.rows:
-            yield [_cell(column.of(row)) for column in self.columns]
+            yield [_cell(value) for column in self.columns for value in column.csv_values(row)]
 
 
 def _cell(value: Any) -> str | float | None:

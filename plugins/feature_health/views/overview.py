@@ -35,6 +35,7 @@ def _views(document: Overview, links: Links) -> Table:
         caption="Feature views",
         columns=(
             Column("feature_view", link=lambda view: links.to("parity", view=view.feature_view)),
+            Column("entity"),
             Column("freshness", "status"),
             Column("as_of", "time"),
             Column("as_of_age", "age", value=lambda view: view.as_of),
@@ -42,10 +43,8 @@ def _views(document: Overview, links: Links) -> Table:
             Column("rows", "count"),
             Column("tests", "outcome", value=lambda view: (view.tests_failed, view.tests_run)),
             Column("parity", "outcome", value=_cells, words=("differ", "equal")),
-            Column("worst_drift", "status"),
-            Column("worst_feature", link=feature),
-            Column("entity"),
-            Column("owner"),
+            Column("worst_drift", "status", also=Column("worst_feature", link=feature)),
+            Column("owner", value=lambda view: _name(view.owner), note=lambda view: view.owner),
         ),
         rows=document.feature_views,
         empty="dbt declares no feature view: a model under models/features whose config.meta names an entity.",
@@ -57,8 +56,8 @@ def _cells(view: ViewHealth) -> tuple[int | None, int | None]:
 
 
 def _models(document: Overview, links: Links) -> Table:
-    def interval(model: ModelHealth) -> tuple[float | None, float | None]:
-        return model.now_low, model.now_high
+    def now(model: ModelHealth) -> tuple[float | None, float | None, float | None]:
+        return model.now, model.now_low, model.now_high
 
     return Table(
         name="models",
@@ -66,23 +65,29 @@ def _models(document: Overview, links: Links) -> Table:
         columns=(
             Column("model", link=lambda model: links.to("model", model=model.model)),
             Column("champion", link=lambda model: _version(links, model)),
-            Column("age", "status"),
-            Column("age_days", "days"),
+            Column("age", "status", also=Column("age_days", "days")),
             Column("max_age_days", "days"),
-            Column("outcome", "status", link=lambda model: links.to("retraining", model=model.model)),
-            Column("trigger"),
+            Column(
+                "outcome",
+                "status",
+                link=lambda model: links.to("retraining", model=model.model),
+                also=Column("trigger"),
+            ),
             Column("decided_as_of", "time"),
-            Column("metric"),
-            Column("holdout", "metric"),
-            Column("now", "metric"),
-            Column("now_interval", "interval", value=interval),
+            Column("holdout", "metric", also=Column("metric")),
+            Column("now", "estimate", value=now),
             Column("labels", "count"),
             Column("incidents", "count"),
-            Column("owner"),
+            Column("owner", value=lambda model: _name(model.owner), note=lambda model: model.owner),
         ),
         rows=document.models,
         empty="dbt declares no model: an exposure of type ml with a config.meta (models/exposures.yml).",
     )
+
+
+def _name(owner: str) -> str:
+    """An owner without the address, which is said on hover."""
+    return owner.partition(" <")[0]
 
 
 def _version(links: Links, model: ModelHealth) -> str | None:
