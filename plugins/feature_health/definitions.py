@@ -76,6 +76,20 @@ DEFINITIONS: dict[str, Definition] = {
         "Blocks retraining", "A sick pipeline does, until it is mended or somebody calls the change genuine."
     ),
     "summary": Definition("What was seen", "Each feature's finding with its numbers."),
+    # ML Test Score
+    "test_title": Definition("Test", "One of the 28 of the ML Test Score (Breck et al. 2017)."),
+    "test": Definition("Name", "How `make record-evidence TEST=` calls it."),
+    "test_state": Definition(
+        "State",
+        "passed; failed: the newest evidence says so; expired: the evidence is too old to count; missing: there is none.",
+    ),
+    "points": Definition("Points", "1 when a system runs the test again and again, 0.5 when it was done by hand, else 0."),
+    "how": Definition("How", "Whether the pipeline or CI saw it by itself, or somebody by hand."),
+    "evidence": Definition("Evidence", "What was seen; or, where nothing was, what would be evidence."),
+    "seen_at": Definition("Seen", "The instant that the evidence is about."),
+    "recorded_by": Definition("By", "Who recorded it by command."),
+    "evidence_age": Definition("Age", "From then to the clock above."),
+    "evidence_expires": Definition("Expires", "From when it counts no more."),
     # Model
     "version": Definition("Version", "Its number in the registry."),
     "state": Definition(
