@@ -86,6 +86,16 @@ backtest-policy: warehouse manifest ## Replay the policy beside never, always, p
 rollback-model: warehouse manifest ## Make the champion before this one champion again [MODEL=churn VERSION=2]
 	@$(BIN)/skewless rollback-model --model $(MODEL) $(if $(VERSION),--to "$(VERSION)")
 
+##@ ML Test Score
+.PHONY: scorecard
+scorecard: warehouse manifest ## The 28 tests of the ML Test Score, and the evidence of each [MODEL=churn AT=2013-12-31T00:00:00]
+	@$(BIN)/skewless scorecard --model $(MODEL) $(if $(AT),--at "$(AT)")
+
+.PHONY: record-evidence
+record-evidence: warehouse manifest ## Write down what CI or a person saw of a test: TEST=infra_2 EVIDENCE="..." [HOW=by-hand AT=... DAYS=30 FAILED=1]
+	@$(BIN)/skewless record-evidence --model $(MODEL) --test "$(TEST)" --how $(or $(HOW),by-hand) --evidence "$${EVIDENCE:-}" \
+		$(if $(AT),--seen-at "$(AT)") $(if $(DAYS),--valid-days "$(DAYS)") $(if $(FAILED),--failed)
+
 ##@ dbt
 .PHONY: manifest
 manifest: install ## Parse the dbt project; the Dags are generated from what it finds
@@ -118,6 +128,10 @@ bench-drift: install-dev ## False alarms, delays and cost of the drift monitor, 
 .PHONY: bench-serving
 bench-serving: install-dev ## How fast features are read from Redis and PostgreSQL, beside Feast (BENCH_ARGS=--help)
 	$(BIN)/python -m tests.benchmarks.bench_serving $(BENCH_ARGS)
+
+.PHONY: bench-health
+bench-health: install-dev ## What the pages of Feature health cost over a long history, and over one twice as long (BENCH_ARGS=--help)
+	$(BIN)/python -m tests.benchmarks.bench_health $(BENCH_ARGS)
 
 .PHONY: lint
 lint: install-dev manifest ## ruff, mypy, sqlfluff

@@ -1,6 +1,6 @@
 """One retraining Dag for each model that dbt declares."""
 
-from airflow.sdk import Param, PartitionedAssetTimetable, dag, task
+from airflow.sdk import Param, PartitionedAssetTimetable, TriggerRule, dag, task
 
 from features.contract import Model
 from features.orchestration import (
@@ -18,10 +18,12 @@ DOCS = """
 ### {name}_retraining
 
 Evaluates the retraining policy of **{name}** and keeps the decision, whatever it is, with every trigger and its
-evidence.
+evidence. `score_tests` then writes down what the warehouse says of each test of the ML Test Score; nothing waits for
+it.
 
 * **Reads** `monitoring.drift_reports`, open incidents, matured labels, earlier decisions, the decay backtest, the
-  registry. **Writes** one row per partition to `monitoring.retraining_decisions`.
+  registry. **Writes** one row per partition to `monitoring.retraining_decisions`, and
+  `monitoring.scorecard_evidence`.
 * **Starts** when a partition's drift reports are written; the partition key is as_of. **By hand** with a partition key
   and the field `because`: that asks for a retraining whatever the triggers say; only an open data incident, a missing
   feature or a training under way still forbid it.
@@ -34,8 +36,11 @@ fired) or `unknown` (nothing fired, but something could not be judged: look at w
 Settings: `retraining` in the exposure's `config.meta` (dbt_project/models/exposures.yml).
 
 #### When this is red
-The policy could not be evaluated; nothing was decided. The log says what it could not read. Safe to clear and re-run: a
-decision replaces the one before.
+* `decide`: the policy could not be evaluated; nothing was decided. The log says what it could not read.
+* `score_tests`: the decision stands; evidence of before counts until it expires. The log says what it could not read.
+
+Safe to clear and re-run: a decision replaces the one before, and so does what was seen. Once for each champion, and
+every month, `score_tests` trains it a second time to see whether the same comes out; that takes as long as a training.
 """
 
 
@@ -76,8 +81,16 @@ def retraining_dag(model: Model) -> None:
         def start_training(decision, *, dag_run, outlet_events) -> None:
             emit(outlet_events, retraining_wanted(model), as_of_of(dag_run), decision)
 
+        # Whatever became of the decision. A red one shows all the same: start_training does not run.
+        @task(trigger_rule=TriggerRule.ALL_DONE)
+        def score_tests(*, dag_run) -> dict:
+            from features.steps import score_tests as step
+
+            return step.score_tests(model, as_of_of(dag_run))
+
         decision = decide()
         is_wanted(decision) >> start_training(decision)
+        decision >> score_tests()
 
     retraining()
 

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -316,6 +316,87 @@ def backtest_policy(model_name: str, as_of: str | None, every: int, output: Path
     console.print(policies(replayed))
     if output:
         _write_text(output, plots.svg(plots.policy_plot(replayed)))
+
+
+@main.command()
+@MODEL
+@click.option("--at", help="Count evidence at this instant instead of now, such as 2013-12-31T00:00:00 (UTC).")
+def scorecard(model_name: str, at: str | None) -> None:
+    """Show the ML Test Score of a model: its 28 tests, and the evidence of each.
+
+    The score is the smallest of the four sections' sums (Breck et al. 2017). It is computed from
+    monitoring.scorecard_evidence, and typed in nowhere.
+    """
+    from features.local.summary import scorecard as tables
+    from features.scorecard import store
+    from features.scorecard.score import score
+
+    model = read_contract(settings.MANIFEST).model(model_name)
+    instant = _moment(at)
+    with warehouse.connect() as connection:
+        found = score(store.read_decisive(connection, model.name, instant), instant)
+    for table in tables(found):
+        console.print(table)
+    click.echo(f"The ML Test Score of {model.name} at {instant:%Y-%m-%d %H:%M}Z is {found.score:g}.")
+
+
+@main.command()
+@MODEL
+@click.option("--test", required=True, help="One of the 28, such as infra_2; `skewless scorecard` lists them.")
+@click.option(
+    "--how",
+    required=True,
+    type=click.Choice(["automated", "by-hand"]),
+    help="automated: a system runs it again and again. by-hand: a person did, and this is the result.",
+)
+@click.option("--evidence", required=True, help="What was seen, as a sentence with numbers.")
+@click.option("--failed", is_flag=True, help="It did not pass.")
+@click.option("--seen-at", help="When, such as 2013-12-31T00:00:00 (UTC); by default now.")
+@click.option("--valid-days", type=click.IntRange(min=1), help="For how long it counts; by default 30, or 90 by hand.")
+@click.option("--by", "recorded_by", help="Who records it; by default the user of this shell.")
+def record_evidence(
+    model_name: str,
+    test: str,
+    how: str,
+    evidence: str,
+    failed: bool,
+    seen_at: str | None,
+    valid_days: int | None,
+    recorded_by: str | None,
+) -> None:
+    """Write down what was seen of a test of the ML Test Score, by CI or by hand; the warehouse cannot know it.
+
+    A failure counts against all that was seen before it.
+    """
+    from features.scorecard.record import Recorded, record
+
+    model = read_contract(settings.MANIFEST).model(model_name)
+    recorded = Recorded(
+        test=test,
+        how="automated" if how == "automated" else "by hand",
+        passed=not failed,
+        text=evidence,
+        seen_at=_moment(seen_at),
+        valid_days=valid_days,
+        recorded_by=recorded_by or os.environ.get("USER") or "unknown",
+    )
+    with warehouse.connect() as connection:
+        kept = record(connection, model, recorded)
+    click.echo(
+        f"{model.name}, {test}: {'passed' if kept.passed else 'failed'}, {kept.how}; it counts until "
+        f"{kept.expires_at:%Y-%m-%d %H:%M}Z."
+    )
+
+
+def _moment(text: str | None) -> datetime:
+    """An option's instant, to the second; by default now."""
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise SkewlessError(f"{text!r} is not an instant such as 2013-12-31T00:00:00 (UTC).") from None
 
 
 @contextmanager

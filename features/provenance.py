@@ -21,6 +21,12 @@ def git_commit() -> str:
     return f"{commit} and uncommitted changes" if _git("status", "--porcelain", "--untracked-files=no") else commit
 
 
+def reviewers(commit: str) -> list[str]:
+    """Who reviewed a commit, as the trailers `Reviewed-by` of its message say; nobody where git does not know it."""
+    said = _git("show", "--no-patch", "--format=%(trailers:key=Reviewed-by,valueonly)", "--end-of-options", commit)
+    return [line.strip() for line in (said or "").splitlines() if line.strip()]
+
+
 def _git(*arguments: str) -> str | None:
     """What git says of the project; None when there is no git, or no repository."""
     command = ["git", "-C", str(settings.HOME), *arguments]

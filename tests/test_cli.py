@@ -18,6 +18,7 @@ from features.drift.decision import DriftStatus
 from features.drift.report import Subject
 from features.ingest import reading
 from features.local import summary
+from features.scorecard.rubric import TESTS
 from features.steps.conclude import conclude
 from features.steps.decide import gather
 from features.steps.replay import Verdict, replay
@@ -372,3 +373,78 @@ def test_every_command_finds_the_registry_beside_the_warehouse(monkeypatch: pyte
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert run("warehouse-url").exit_code == 0
     assert os.environ["MLFLOW_TRACKING_URI"] == f"postgresql+psycopg2:///{settings.MLFLOW_DATABASE}"
+
+
+# The ML Test Score: what counts, and what somebody has to write down
+
+
+@pytest.fixture
+def evidence(broken: Any) -> Iterator[None]:
+    """No evidence yet, and none left."""
+    execute("truncate monitoring.scorecard_evidence")
+    yield
+    execute("truncate monitoring.scorecard_evidence")
+
+
+RECORD = ["record-evidence", "--test", "infra_2", "--how", "automated", "--seen-at", "2013-07-02T00:00:00"]
+
+
+def test_a_scorecard_without_evidence_says_what_would_be(evidence: None) -> None:
+    printed = text(run("scorecard", "--at", "2013-07-03T00:00:00"))
+    assert "Data: 0 of 7" in printed
+    assert printed.endswith("The ML Test Score of churn at 2013-07-03 00:00Z is 0.")
+    for name in TESTS:
+        assert f" {name} " in printed
+    assert "make record-evidence" in printed
+
+
+def test_what_is_recorded_counts_until_it_expires(evidence: None) -> None:
+    result = run(*RECORD, "--evidence", 'It\'s "fine": 1,204 of 1,204.', "--valid-days", "2", "--by", "ci")
+    assert text(result) == "churn, infra_2: passed, automated; it counts until 2013-07-04 00:00Z."
+    assert rows("select evidence, recorded_by from monitoring.scorecard_evidence") == [
+        ('It\'s "fine": 1,204 of 1,204.', "ci")
+    ]
+    for at, points, state in (
+        ("2013-07-01T23:59:59", 0, "missing"),
+        ("2013-07-02T00:00:00", 1, "passed"),
+        ("2013-07-03T23:59:59", 1, "passed"),
+        ("2013-07-04T00:00:00", 0, "expired"),
+    ):
+        printed = text(run("scorecard", "--at", at))
+        assert f"Infrastructure: {points} of 7" in printed, at
+        assert state in printed
+
+
+def test_what_was_seen_to_fail_is_recorded_too(evidence: None) -> None:
+    run(*RECORD, "--evidence", "1,204 of 1,204.")
+    assert "failed, automated" in text(run(*RECORD, "--evidence", "1,203 of 1,204.", "--failed"))
+    assert "Infrastructure: 0 of 7" in text(run("scorecard", "--at", "2013-07-03T00:00:00"))
+
+
+def test_by_hand_it_is_half_a_point(evidence: None) -> None:
+    by_hand = [part.replace("automated", "by-hand") for part in RECORD]
+    assert "by hand" in text(run(*by_hand, "--evidence", "Read by two people."))
+    assert "Infrastructure: 0.5 of 7" in text(run("scorecard", "--at", "2013-07-03T00:00:00"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--test", "infra_9"], "There is no test 'infra_9'; `skewless scorecard` lists those there are."),
+        (["--evidence", " "], "Evidence is empty: say what was seen, as a sentence with numbers."),
+        (["--seen-at", "noon"], "'noon' is not an instant such as 2013-12-31T00:00:00 (UTC)."),
+        (["--model", "fraud"], "No model 'fraud' is declared; dbt's exposures declare churn."),
+    ],
+    ids=str,
+)
+def test_evidence_that_cannot_be_kept_is_one_line_and_exit_code_1(
+    evidence: None, arguments: list[str], message: str
+) -> None:
+    result = run(*RECORD, "--evidence", "1,204 of 1,204.", *arguments)
+    assert result.exit_code == 1
+    assert one_red_line(result) == message
+
+
+@pytest.mark.parametrize("arguments", [["--how", "guessed"], ["--valid-days", "0"]], ids=" ".join)
+def test_evidence_is_automated_or_by_hand_and_lasts_a_day_at_least(evidence: None, arguments: list[str]) -> None:
+    assert run(*RECORD, "--evidence", "1,204 of 1,204.", *arguments).exit_code == 2

@@ -118,7 +118,7 @@ def start(*, with_mlflow: bool, extra: Mapping[str, str] | None = None) -> list[
     if with_mlflow:
         commands["triggerer"] = [*airflow, "triggerer", "--skip-serve-logs"]
         commands["mlflow"] = _mlflow_command()
-    services = [_spawn(name, command, extra or {}) for name, command in commands.items()]
+    services = [spawn(name, command, extra or {}) for name, command in commands.items()]
     STATE.write_text(json.dumps([asdict(service) for service in services]))
     try:
         _wait_until_healthy(services, with_mlflow)
@@ -160,6 +160,13 @@ def _undisturbed() -> Iterator[None]:
 
 def _stop() -> list[str]:
     services = running()
+    end(services)
+    STATE.unlink(missing_ok=True)
+    return [service.name for service in services]
+
+
+def end(services: Iterable[Service]) -> None:
+    """Ends services and whatever they started: asks them to, and after STOP_TIMEOUT_SECONDS makes them."""
     mains = [process for service in services if (process := service.process())]
     # Looked up before the parents go: an orphan cannot be found by its parent any more.
     everyone = mains + [child for process in mains for child in _children(process)]
@@ -169,8 +176,6 @@ def _stop() -> list[str]:
     for process in alive:
         _signal(process, "kill")
     psutil.wait_procs(alive, timeout=5)
-    STATE.unlink(missing_ok=True)
-    return [service.name for service in services]
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
@@ -187,7 +192,13 @@ def _signal(process: psutil.Process, method: str) -> None:
         return  # it went by itself, which is what we wanted
 
 
-def _spawn(name: str, command: list[str], extra: Mapping[str, str]) -> Service:
+def spawn(name: str, command: list[str], extra: Mapping[str, str]) -> Service:
+    """Starts a command in the usual environment.
+
+    Args:
+        name: of the service and its log.
+        extra: environment variables beside the usual ones, or instead of them.
+    """
     with (LOGS / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own commands
             command,
@@ -232,7 +243,7 @@ def _wait_until_healthy(services: Iterable[Service], with_mlflow: bool) -> None:
         for service in services:
             if service.process() is None:
                 raise SkewlessError(f"{service.name} stopped while starting:\n{end_of(service.log)}")
-        if _is_healthy() and (not with_mlflow or _answers(f"{mlflow_url()}/health")):
+        if _is_healthy() and (not with_mlflow or answers(f"{mlflow_url()}/health")):
             return
         time.sleep(0.5)
     raise SkewlessError(f"Airflow is not healthy after {START_TIMEOUT_SECONDS} s; the logs are in {LOGS}.")
@@ -246,7 +257,8 @@ def _is_healthy() -> bool:
     return all(health[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether something answers there, and approves."""
     try:
         return requests.get(url, timeout=5).ok
     except (requests.ConnectionError, requests.Timeout):

@@ -12,6 +12,7 @@ from rich.table import Table
 from features.contract import Model
 from features.drift.decision import SEVERITIES
 from features.retraining.backtest import Backtest
+from features.scorecard.score import Score
 from features.steps.replay import Verdict
 from features.warehouse import Connection
 
@@ -179,6 +180,32 @@ def decay(connection: Connection, model: Model, as_of: datetime) -> Table:
         [model.name, as_of],
     ).fetchall()
     return _table(f"Log loss of {model.name} beside a fresh model, by age", rows)
+
+
+def scorecard(found: Score) -> list[Table]:
+    """The tests of each section, with what decides them, or what would."""
+    return [
+        _table(
+            f"{section.capitalize()}: {points:g} of 7",
+            [
+                {
+                    "test": result.test.test,
+                    "what it asks": result.test.title,
+                    "points": result.points,
+                    "state": str(result.state),
+                    "how": str(result.evidence.how) if result.evidence else None,
+                    "seen at": result.evidence.seen_at if result.evidence else None,
+                    "until": result.evidence.expires_at if result.evidence else None,
+                    "evidence, or what would be": (
+                        result.evidence.text if result.evidence else result.test.what_counts
+                    ),
+                }
+                for result in found.results
+                if result.test.section is section
+            ],
+        )
+        for section, points in found.sections.items()
+    ]
 
 
 def show(connection: Connection, model: str, console: Console) -> None:

@@ -24,6 +24,7 @@ def run(console: Console) -> None:
             f"user [b]admin[/b], password [b]{environment.secret('admin_password')}[/b]",
             soft_wrap=True,
         )
+        console.print(f"         {stack.airflow_url()}/plugin/feature-health   how everything is doing")
         console.print(f"MLflow   {stack.mlflow_url()}")
         console.print("Stop with Ctrl-C here, or `make down`.")
         while len(stack.running()) == len(services):

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +64,7 @@ def train(model: Model, as_of: datetime) -> str:
     )
     version = tracking.register(model, fitted, evaluation, split, record, _plots(model, fitted, split, evaluation))
     with warehouse.connect() as connection:
-        _write(connection, model, version, fitted, split, evaluation)
+        _write(connection, model, version, fitted, split, evaluation, record.git_commit)
     log.info("Registered %s v%s as challenger.", model.name, version.number)
     return version.number
 
@@ -126,14 +126,20 @@ def _write(
     fitted: Fitted,
     split: Split,
     evaluation: Evaluation,
+    commit: str,
 ) -> None:
     """The row that the gate completes."""
+    about = {
+        "parameters": fitted.parameters,
+        "search": _search(fitted),
+        "code": {"commit": commit, "reviewed_by": provenance.reviewers(commit)},
+    }
     row = {
         "model_name": model.name,
         "model_version": version.number,
         "as_of": version.trained_as_of,
         "metrics": warehouse.json_text({name: found.estimate for name, found in evaluation.metrics.items()}),
-        "evaluation": warehouse.json_text({"parameters": fitted.parameters} | asdict(evaluation)),
+        "evaluation": warehouse.json_text(about | asdict(evaluation)),
         "train_rows": len(split.train),
         "holdout_rows": len(split.holdout),
         "extract_id": version.extract_id,
@@ -141,3 +147,15 @@ def _write(
         "reason": NOT_JUDGED_YET,
     }
     warehouse.insert(connection, "monitoring.model_evaluations", row, "on conflict do nothing")
+
+
+def _search(fitted: Fitted) -> dict[str, Any] | None:
+    """How the parameters were chosen; None when nothing was searched."""
+    if not fitted.tried:
+        return None
+    (declared,) = [each for each in fitted.tried if not each.parameters]
+    return {
+        "candidates": len(fitted.tried),
+        "best_log_loss": fitted.tried[0].log_loss,
+        "declared_log_loss": declared.log_loss,
+    }

@@ -4,15 +4,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+from airflow.api_fastapi.core_api.security import requires_access_view
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
-from airflow.api_fastapi.core_api.security import requires_access_view
 from feature_health import failures, pages, places
-from feature_health.views import model, overview, retraining
+from feature_health.views import feature, features, model, overview, parity, retraining, score
 from features.errors import SkewlessError
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ app = FastAPI(
     openapi_url=None,
     dependencies=[Depends(requires_access_view(AccessView.PLUGINS))],
 )
-for page in (overview.PAGE, model.PAGE, retraining.PAGE):
+for page in (overview.PAGE, features.PAGE, feature.PAGE, model.PAGE, parity.PAGE, retraining.PAGE, score.PAGE):
     app.include_router(pages.routes_of(page))
 app.include_router(places.router)
 

@@ -38,7 +38,8 @@ class Scale:
 
     def __call__(self, value: float | datetime) -> float:
         """The place of a value; beyond the ends it is drawn at the end."""
-        number = date2num(value) if isinstance(value, datetime) else value
+        # As date2num would, which takes fifty times as long.
+        number = value.timestamp() / 86400 if isinstance(value, datetime) else value
         share = (number - self.low) / ((self.high - self.low) or 1)
         return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
 
@@ -247,7 +248,8 @@ def times_across(low: datetime, high: datetime, reader: Reader, width: float = W
 
 def time_at(place: float) -> datetime:
     """The instant of a number on a scale of times."""
-    return num2date(place)
+    found: datetime = num2date(place)
+    return found
 
 
 def spark(values: Sequence[float | None], ceiling: float, label: str, mark: float | None = None) -> Markup:

@@ -184,29 +184,29 @@ DEFINITIONS: dict[str, Definition] = {
         "3 and more are drawn at the edge. It alarms when the lower bound is above, not the effect itself.",
     ),
     "effect": Definition(
-        "Effect",
+        "Effect / bounds",
         "How far it is from its baseline, in the unit of what decided: a KS distance, a share, or Cohen's w squared.",
     ),
     "effect_bounds": Definition(
-        "Bounds", "The effect's confidence bounds, from the budget of false alarms. The lower one decides."
+        "Bounds of the effect", "The effect's confidence bounds, from the budget of false alarms. The lower one decides."
     ),
     "effect_floor": Definition(
-        "Floor",
+        "Floor / critical",
         "From where on the change matters: the YAML's warning floor, or how far the feature strays when all is well if "
         "that is more.",
     ),
-    "critical_floor": Definition("Critical", "The floor from which on it is critical."),
+    "critical_floor": Definition("Critical floor", "The floor from which on it is critical."),
     "decided_by": Definition(
         "Decided by",
         "Which test speaks: shape (Kolmogorov-Smirnov distance; of categories the largest change of a share), cells "
         "(chi-square, as Cohen's w squared), missing (values), new (values never seen before), not_finite, invalid.",
     ),
-    "n": Definition("Entities", "Distinct entities in the window, those without a value included."),
+    "n": Definition("Entities / needed", "Distinct entities in the window, those without a value included."),
     "needed_n": Definition(
-        "Needed", "Entities without which a change of twice the critical floor would go unseen."
+        "Entities needed", "Entities without which a change of twice the critical floor would go unseen."
     ),
-    "missing_rate": Definition("Missing", "Share of entities without a value, in the window."),
-    "baseline_missing_rate": Definition("Before", "Share of entities without a value that the baseline expects."),
+    "missing_rate": Definition("Missing / before", "Share of entities without a value, in the window."),
+    "baseline_missing_rate": Definition("Missing before", "Share of entities without a value that the baseline expects."),
     "compared": Definition(
         "Seen in", "Hours of the window, against which baseline, of which segment, read from which source."
     ),
@@ -221,11 +221,11 @@ DEFINITIONS: dict[str, Definition] = {
     "segment": Definition("Segment", "Part of the population, as the YAML names it; all is everybody."),
     "source": Definition("Source", "Where values are read: the snapshot, the inference log, or matured labels."),
     "training_mean": Definition("Mean before", "Of the baseline's values."),
-    "serving_mean": Definition("Mean now", "Of the window's values."),
+    "serving_mean": Definition("Mean / before", "Of the window's values."),
     "training_std": Definition("Std before", "Standard deviation of the baseline's values (divided by n)."),
-    "serving_std": Definition("Std now", "Standard deviation of the window's values (divided by n)."),
+    "serving_std": Definition("Std / before", "Standard deviation of the window's values (divided by n)."),
     "ks_statistic": Definition(
-        "KS", "Kolmogorov-Smirnov distance: the largest difference of the distribution functions, on the cells' edges."
+        "KS / at most", "Kolmogorov-Smirnov distance: the largest difference of the distribution functions, on the cells' edges."
     ),
     "ks_at_most": Definition("KS at most", "What it can be at most, whatever the values are within their cells."),
     "psi": Definition(
@@ -260,6 +260,45 @@ DEFINITIONS: dict[str, Definition] = {
     "self_test_hours": Definition("Hours", "How many hours were replayed."),
     "self_test_alarms": Definition("Alarms", "In how many of those hours it alarmed."),
     "self_test_as_of": Definition("As of", "Up to when history was replayed."),
+    # Parity
+    "publication_id": Definition("Publication", "Its number in serving.publications."),
+    "publication_state": Definition(
+        "State",
+        "live; retired; refused: the gate found differences, and what was live before stayed live; rollback: an as_of "
+        "before one that had been published already.",
+    ),
+    "moment": Definition("Published", "When readers began to see it, or when the gate refused it."),
+    "retired_at": Definition("Retired", "When another one took its place."),
+    "live_for": Definition("Live for", "From the one to the other."),
+    "published_rows": Definition("Rows", "Entities in the snapshot."),
+    "gate_cells": Definition(
+        "At the gate",
+        "Cells that differ from a recomputation by the definition that trains, of all that were compared, the set of "
+        "entities included; as it was compared last, when it was to go live or to be replaced.",
+    ),
+    "differs_in": Definition("Differs in", "Features with a cell that differs; (entities) is the set of them."),
+    "publication_note": Definition("Note", "What the ledger says of it: accepted skew, or rollback, with the reason."),
+    "accepted_because": Definition("Accepted because", "Why it was published although cells differ."),
+    "log_cells": Definition(
+        "In the log",
+        "Cells of logged requests that differ from a recomputation at their own as_of, of all that were compared.",
+    ),
+    "log_rows": Definition("Requests", "Logged requests of the hour that were compared; an entity may have several."),
+    "audited_at": Definition("Compared at", "When that was."),
+    "finding_feature": Definition("Feature", "What differs; (entities): rows that are missing or too many."),
+    "finding_mismatches": Definition("Rows that differ", "Of the rows compared, those with another value."),
+    "finding_rows": Definition("Rows compared", "How many there were."),
+    "finding_cause": Definition(
+        "Cause",
+        "backdated data: events that came late and claim to have been known; changed logic: none such explain it; new "
+        "definition: it was published by another definition than the one that recomputes.",
+    ),
+    "finding_examples": Definition("For example", "Keys of at most five entities that differ."),
+    "audit_source": Definition(
+        "Source", "publication: compared by the gate; inference_log: requests that a model answered, compared later."
+    ),
+    "cells_differing": Definition("Cells that differ", "At the worst audit of this instant."),
+    "features_differing": Definition("In features", "How many features these are of, the set of entities included."),
 }
 
 # What a word says about how things are. Colour never says it alone: the word does.
@@ -267,8 +306,8 @@ TONES = {
     "bad": frozenset({
         "stale", "unpublished", "critical", "missing_feature", "unexpected_feature", "error", "failed", "blind", "differs", "none", "refused",
     }),
-    "warn": frozenset({"warning", "due", "blocked", "unknown", "insufficient_data", "baseline_missing", "not_reported", "open"}),
-    "good": frozenset({"fresh", "ok", "young", "passed", "equal", "closed", "found", "promoted", "champion"}),
+    "warn": frozenset({"warning", "due", "blocked", "unknown", "insufficient_data", "baseline_missing", "not_reported", "open", "rollback", "live by rollback"}),
+    "good": frozenset({"fresh", "ok", "young", "passed", "equal", "closed", "found", "promoted", "champion", "live"}),
     "news": frozenset({"retrain"}),
 }  # fmt: skip
 

@@ -2,9 +2,9 @@
 
 import math
 from datetime import datetime, timedelta
-from typing import Any
 
 from babel import numbers
+from typing_extensions import TypeIs
 
 from feature_health.reader import Reader
 
@@ -19,13 +19,12 @@ class Formats:
 
     def count(self, value: float | None) -> str:
         """A whole number with its groups: 3,456."""
-        return NOTHING if _is_nothing(value) else numbers.format_decimal(value, "#,##0", locale=self._reader.locale)
+        return numbers.format_decimal(value, "#,##0", locale=self._reader.locale) if _is_known(value) else NOTHING
 
     def number(self, value: float | None, digits: int = 4) -> str:
         """Four significant digits: 0.8182, 1,234, 0.0001."""
-        if _is_nothing(value):
+        if not _is_known(value):
             return NOTHING
-        assert value is not None
         if math.isinf(value):
             return "∞" if value > 0 else "-∞"
         places = 0 if value == 0 else max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -35,13 +34,12 @@ class Formats:
 
     def metric(self, value: float | None) -> str:
         """Three places, so that numbers of a column line up: 0.818."""
-        return NOTHING if _is_nothing(value) else numbers.format_decimal(value, "0.000", locale=self._reader.locale)
+        return numbers.format_decimal(value, "0.000", locale=self._reader.locale) if _is_known(value) else NOTHING
 
     def share(self, value: float | None) -> str:
         """Per cent with one place; what is there is never 0 %."""
-        if _is_nothing(value):
+        if not _is_known(value):
             return NOTHING
-        assert value is not None
         if 0 < abs(value) <= 0.0005:
             return f"<{numbers.format_percent(0.001, '0.0%', locale=self._reader.locale)}"
         return numbers.format_percent(value, "0.0%", locale=self._reader.locale)
@@ -71,7 +69,7 @@ class Formats:
             return NOTHING
         seconds = round(value.total_seconds())
         units = (("y", 365 * 86400), ("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-        parts = []
+        parts: list[tuple[int, str]] = []
         for name, size in units:
             if seconds >= size or (name == "s" and not parts):
                 parts.append((seconds // size, name))
@@ -82,13 +80,13 @@ class Formats:
 
     def days(self, value: float | None) -> str:
         """Days with one place."""
-        if _is_nothing(value):
+        if not _is_known(value):
             return NOTHING
         return f"{numbers.format_decimal(value, '#,##0.#', locale=self._reader.locale)} d"
 
     def interval(self, low: float | None, high: float | None) -> str:
         """Two bounds of a metric."""
-        return NOTHING if _is_nothing(low) or _is_nothing(high) else f"{self.metric(low)} to {self.metric(high)}"
+        return f"{self.metric(low)} to {self.metric(high)}" if _is_known(low) and _is_known(high) else NOTHING
 
     def estimate(self, value: float | None, low: float | None, high: float | None) -> str:
         """A metric with its interval: 0.824 (0.816 to 0.833)."""
@@ -96,5 +94,6 @@ class Formats:
         return self.metric(value) if bounds == NOTHING else f"{self.metric(value)} ({bounds})"
 
 
-def _is_nothing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _is_known(value: float | None) -> TypeIs[float]:
+    """A number; what is not one is narrowed to None, although it may be NaN: both are written as a dash."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value))

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import pydantic_core
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ValidationError
 
 from feature_health.links import Links
-from feature_health.reader import Reader
+from feature_health.reader import Misread, Reader
 from feature_health.rendering import render
 from feature_health.tables import Table
 from features import settings
@@ -90,39 +90,45 @@ NAVIGATION = (
 def routes_of(page: Page) -> APIRouter:
     """The three routes of a page."""
     router = APIRouter()
-    asked_type = Annotated[page.asked, Query()]
-    with_table = create_model(f"{page.asked.__name__}Table", __base__=page.asked, table=(str, ...))
-    asked_of_table = Annotated[with_table, Query()]
-
-    def read_document(asked: Asked, reader: Reader) -> Any:
-        contract = read_contract(settings.MANIFEST)
-        with read() as connection:
-            return page.document(connection, contract, asked, reader)
 
     @router.get(f"/{page.name}", name=page.name)
-    def html(request: Request, asked: asked_type) -> HTMLResponse:
-        reader = Reader.of(request)
-        shown = page.shown(read_document(asked, reader), reader, Links(reader))
+    def html(request: Request) -> HTMLResponse:
+        reader, asked = Reader.of(request), _asked(page, request)
+        shown = page.shown(_document(page, asked, reader), reader, Links(reader))
         return HTMLResponse(render(f"{page.name}.html", reader, values_of(page, shown, asked)))
 
     @router.get(f"/{page.name}.json", name=f"{page.name}.json")
-    def as_json(request: Request, asked: asked_type) -> Response:
+    def as_json(request: Request) -> Response:
         reader = Reader.of(request)
-        document = {"at": reader.at, page.name: read_document(asked, reader)}
+        document = {"at": reader.at, page.name: _document(page, _asked(page, request), reader)}
         return Response(pydantic_core.to_json(document, inf_nan_mode="null", indent=1), media_type="application/json")
 
     @router.get(f"/{page.name}.csv", name=f"{page.name}.csv")
-    def as_csv(request: Request, asked: asked_of_table) -> Response:
+    def as_csv(request: Request, table: str) -> Response:
         reader = Reader.of(request)
-        shown = page.shown(read_document(asked, reader), reader, Links(reader))
-        found = next((one for one in shown.tables if one.name == asked.table), None)
+        shown = page.shown(_document(page, _asked(page, request), reader), reader, Links(reader))
+        found = next((one for one in shown.tables if one.name == table), None)
         if found is None:
             names = ", ".join(one.name for one in shown.tables)
-            raise HTTPException(404, f"The page {page.name} has no table {asked.table!r}; it has {names}.")
+            raise HTTPException(404, f"The page {page.name} has no table {table!r}; it has {names}.")
         headers = {"Content-Disposition": f'attachment; filename="{page.name}-{found.name}.csv"'}
         return Response(found.csv(), media_type="text/csv; charset=utf-8", headers=headers)
 
     return router
+
+
+def _asked(page: Page, request: Request) -> Asked:
+    try:
+        return page.asked.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Misread(f"{first['loc'][-1]}: {first['msg']}.") from error
+
+
+def _document(page: Page, asked: Asked, reader: Reader) -> Any:
+    contract = read_contract(settings.MANIFEST)
+    with read() as connection:
+        return page.document(connection, contract, asked, reader)
 
 
 def values_of(page: Page, shown: Shown, asked: Asked) -> dict[str, Any]:

@@ -75,11 +75,8 @@ class Column:
 
     def csv_values(self, row: Any) -> list[Any]:
         """What stands in them."""
-        value = self.of(row)
-        if self.kind in PARTS:
-            own = list(value) if value is not None else [None] * len(PARTS[self.kind])
-        else:
-            own = [value]
+        value, parts = self.of(row), PARTS.get(self.kind)
+        own = [value] if parts is None else list(value or [None] * len(parts))
         return own + (self.also.csv_values(row) if self.also else [])
 
     @property
@@ -106,6 +103,7 @@ class Table:
         name: in the address of its CSV.
         empty: what is said instead of no row, naming what to run.
         anchor: of a row, so that a link can lead to it.
+        marked: whether a row is the one that was asked for.
     """
 
     name: str
@@ -114,6 +112,7 @@ class Table:
     rows: Sequence[Any]
     empty: str
     anchor: Callable[[Any], str] | None = None
+    marked: Callable[[Any], bool] | None = None
     classes: str = field(default="")
 
     def csv(self) -> str:

@@ -264,6 +264,18 @@ def test_a_person_is_asked_where_the_yaml_wants_it(bag: Any, declared_otherwise:
     assert "somebody approves" in found.dags["churn_training"].doc_md
 
 
+def test_the_tests_are_scored_whatever_was_decided_and_nothing_waits_for_it(bag: Any) -> None:
+    dag = bag.dags["churn_retraining"]
+    scoring = dag.get_task("score_tests")
+    assert scoring.upstream_task_ids == {"decide"}
+    assert scoring.trigger_rule == "all_done"
+    assert not scoring.downstream_task_ids
+    assert not scoring.outlets
+    # What skips a training must not skip it, and a decision that failed must not look like one that did not.
+    assert dag.get_task("is_wanted").downstream_task_ids == {"start_training"}
+    assert dag.get_task("start_training").trigger_rule == "all_success"
+
+
 def test_a_retraining_may_be_asked_for_by_hand_with_a_reason(bag: Any) -> None:
     params = bag.dags["churn_retraining"].params
     assert set(params) == {"because"}

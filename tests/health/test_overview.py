@@ -1,6 +1,5 @@
 """The overview: fresh or stale by the clock, equal or differing, drifting or not, and the worst first."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,7 +23,7 @@ def contract(manifest: object) -> Contract:
 
 
 @pytest.fixture
-def writer() -> Iterator[Any]:
+def writer() -> Any:
     """Writes rows of a table, each given by column."""
 
     def write(table: str, *rows: dict[str, Any]) -> None:
@@ -32,7 +31,7 @@ def writer() -> Iterator[Any]:
             for row in rows:
                 warehouse.insert(connection, table, row)
 
-    yield write
+    return write
 
 
 def look(contract: Contract, at: datetime = NOON) -> Overview:

@@ -46,9 +46,9 @@ def test_it_cannot_write(statement: str) -> None:
 
 def test_being_allowed_to_write_would_not_help_it() -> None:
     """Leaving the read-only transaction is possible; the role's grants still hold."""
+    statements = "set transaction read write; delete from monitoring.drift_incidents"
     with pytest.raises(CannotRead), read() as connection:
-        connection.execute("set transaction read write")
-        connection.execute("delete from monitoring.drift_incidents")
+        connection.execute(statements)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,11 @@ def environment(**variables: str) -> Iterator[None]:
 
 
 def test_a_warehouse_that_is_away_is_named() -> None:
-    with environment(PGHOST="127.0.0.1", PGPORT="1"), pytest.raises(WarehouseUnavailable, match=r"PGHOST=127\.0\.0\.1"), read():
+    with (
+        environment(PGHOST="127.0.0.1", PGPORT="1"),
+        pytest.raises(WarehouseUnavailable, match=r"PGHOST=127\.0\.0\.1"),
+        read(),
+    ):
         pass
 
 
@@ -128,7 +132,8 @@ def stranger() -> Iterator[str]:
 
 
 def test_a_login_that_is_no_reader_hears_what_to_ask_for(stranger: str) -> None:
-    with environment(PGUSER=stranger), pytest.raises(CannotRead, match="grant monitor_reader to stranger"), read():
+    refused = pytest.raises(CannotRead, match="grant monitor_reader to stranger")
+    with environment(PGUSER=stranger), refused, read():
         pass
 
 

@@ -5,22 +5,22 @@ from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
 import pytest
-from feature_health import charts
-from feature_health.charts import Figure, Scale, names_up, numbers_across, numbers_up, spark, times_across
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_health import charts
+from feature_health.charts import Figure, Scale, names_up, numbers_across, numbers_up, spark, times_across
 from tests.plugins.requests import NOON, reader
 
 HOSTILE = "\"><script>alert(1)</script>'&"
 
 
 def figure(**words: str) -> Figure:
-    return Figure(words.get("title", "A"), "b", numbers_across(0, 10, str), numbers_up([0, 4], str), **{})
+    return Figure(words.get("title", "A"), "b", numbers_across(0, 10, str), numbers_up([0, 4], str))
 
 
 def elements(drawn: Figure, tag: str) -> list[ElementTree.Element]:
-    return [each for each in ElementTree.fromstring(drawn.svg).iter(tag)]
+    return list(ElementTree.fromstring(drawn.svg).iter(tag))
 
 
 def test_a_scale_is_linear_and_stops_at_its_ends() -> None:
@@ -70,7 +70,7 @@ def test_times_are_written_in_the_readers_zone() -> None:
     midnight = datetime(2026, 6, 30, tzinfo=UTC)
     for zone, hour in (("UTC", "06:00"), ("Asia/Kolkata", "12:00")):
         scale = times_across(midnight, midnight + timedelta(hours=12), reader(zone=zone))
-        place = dict((text, at) for at, text in scale.ticks)[hour]
+        place = {text: at for at, text in scale.ticks}[hour]
         offset = timedelta(hours=5.5) if zone != "UTC" else timedelta()
         wall = timedelta(hours=int(hour[:2]))
         assert charts.time_at(place) == midnight + wall - offset
@@ -100,5 +100,5 @@ def test_nothing_brings_a_style_of_its_own() -> None:
     drawn.hit(1, 2, "here")
     drawn.whisker(1, 0, 2, "now")
     drawn.lying_whisker(1, 0, 2, "now")
-    assert not re.search(r'\sstyle=|\son\w+=|href', str(drawn.svg))
-    assert not re.search(r'\sstyle=', str(spark([0.1, None, 2.0], 1.0, "x")))
+    assert not re.search(r"\sstyle=|\son\w+=|href", str(drawn.svg))
+    assert not re.search(r"\sstyle=", str(spark([0.1, None, 2.0], 1.0, "x")))

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from feature_health.formats import NOTHING, Formats
 
+from feature_health.formats import NOTHING, Formats
 from tests.plugins.requests import NOON, reader
 
 
@@ -36,7 +36,8 @@ def test_numbers_have_four_digits(write: Formats, value: float | None, text: str
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0.0%"), (0.0001, "<0.1%"), (0.0005, "<0.1%"), (0.0006, "0.1%"), (0.256, "25.6%"), (1.0, "100.0%")]
+    ("value", "text"),
+    [(0.0, "0.0%"), (0.0001, "<0.1%"), (0.0005, "<0.1%"), (0.0006, "0.1%"), (0.256, "25.6%"), (1.0, "100.0%")],
 )
 def test_a_share_that_is_there_is_never_zero(write: Formats, value: float, text: str) -> None:
     assert write.share(value) == text

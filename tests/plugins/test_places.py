@@ -1,8 +1,8 @@
 """From a run or a task in Airflow to its page."""
 
 import pytest
-from feature_health.places import PAGES_OF_MODELS, Target, target_of
 
+from feature_health.places import PAGES_OF_MODELS, Target, target_of
 from features import settings
 from features.contract import Contract, read_contract
 

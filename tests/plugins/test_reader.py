@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from feature_health.reader import LANGUAGE_COOKIE, ZONE_COOKIE, Misread, Reader
 
+from feature_health.reader import LANGUAGE_COOKIE, ZONE_COOKIE, Misread, Reader
 from tests.plugins.requests import request
 
 

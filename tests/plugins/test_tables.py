@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
-from feature_health.definitions import DEFINITIONS
-from feature_health.tables import Column, Table
 from hypothesis import given
 from hypothesis import strategies as st
+
+from feature_health.definitions import DEFINITIONS
+from feature_health.tables import Column, Table
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from feature_health.charts import Figure, names_up, numbers_across, numbers_up, times_across
+from feature_health.charts import WIDTH, Figure, names_up, numbers_across, numbers_up, times_across
 from feature_health.formats import Formats
 from feature_health.instants import Instant, key_of
 from feature_health.links import Links
@@ -17,7 +17,7 @@ from features.health.retraining import WINDOW_DAYS, RetrainingPage, Stretch, ret
 from features.retraining.decision import Outcome
 from features.warehouse import Connection
 
-LINES = {"champion": "accent", "retrain": "now", "blocked": "warn", "hold": "before", "unknown": "bad"}
+LINES = {"champion": "accent", "retrain": "now", "blocked": "warn", "hold": "before", "unknown": "accent"}
 THICKNESS = 20
 ROOM_FOR_NAMES = 112
 # More words than these would lie upon each other.
@@ -117,7 +117,7 @@ def _strip(document: RetrainingPage, formats: Formats, reader: Reader) -> Figure
     figure = Figure(
         title="Outcomes by hour",
         subtitle=f"{WINDOW_DAYS} days up to the newest decision; on top, which version became champion.",
-        x=replace(times_across(start, end, reader), start=ROOM_FOR_NAMES),
+        x=replace(times_across(start, end, reader, WIDTH), start=ROOM_FOR_NAMES),
         y=names_up(names),
         key=[("now", "promotion"), ("accent", "rollback")],
     )

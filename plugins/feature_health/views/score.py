@@ -60,7 +60,7 @@ def _section(name: str, tests: tuple[ScoredTest, ...]) -> Table:
 def _sections(page: ScorePage, formats: Formats) -> Figure:
     figure = Figure(
         title="Points by section",
-        subtitle="1 for a test that runs by itself, 0.5 for one done by hand and written down; the weakest is the score",
+        subtitle="1 for a test that runs by itself, 0.5 for one done by hand and written down",
         x=numbers_across(0, page.most_points, formats.number, 7, left=140),
         y=names_up([section.section.capitalize() for section in page.sections]),
         x_label="points",
