@@ -16,8 +16,9 @@ from features.health.overview import ROWS, drift_place
 
 # What a trend shows: a point for each day.
 TREND_DAYS = 30
-# Of each day the reports of so many instants. Windows of 6 and 24 hours reach over what lies between.
-LOOKS_A_DAY = 4
+# Of each day the reports of its last instant are read, whose windows of a day and a week reach over the hours before:
+# those of all its instants are half a million when there are a hundred features.
+DAY = timedelta(days=1)
 # Where an effect is many times its floor, or there is none that it could pass: an invalid value is one too many.
 MOST_FLOORS = 99.0
 
@@ -69,8 +70,8 @@ class WatchedFeature:
         feature: its name, or (prediction), (label), (rows).
         is_declared: whether it has a page of its own.
         finding: the worst of all its windows, baselines, segments and sources.
-        trend: of each of the last 30 days, the oldest first, the largest effect that was judged, in multiples of its
-            warning floor; None where nothing was.
+        trend: of each of the last 30 days, the oldest first, the largest effect that was judged at its last instant, in
+            multiples of its warning floor; None where nothing was.
     """
 
     feature: str
@@ -181,7 +182,7 @@ def _trends(connection: warehouse.Connection, model: Model, until: datetime) -> 
         """
         select
             feature,
-            looks.place / %(looks)s as day,
+            looks.place,
             max(
                 case
                     when effect_floor > 0 then greatest(least(effect / effect_floor, %(most)s), 0)
@@ -190,13 +191,13 @@ def _trends(connection: warehouse.Connection, model: Model, until: datetime) -> 
                 end
             ) as floors
         from (
-            select place, %(until)s - place * %(step)s as ends_at
-            from generate_series(0, %(days)s * %(looks)s - 1) as place
+            select place, %(until)s - place * %(day)s as ends_at
+            from generate_series(0, %(days)s - 1) as place
         ) as looks
         cross join lateral (
             select max(as_of) as as_of
             from monitoring.drift_reports
-            where model_name = %(model)s and as_of <= looks.ends_at and as_of > looks.ends_at - %(step)s
+            where model_name = %(model)s and as_of <= looks.ends_at and as_of > looks.ends_at - %(day)s
         ) as newest
         inner join monitoring.drift_reports as reports
             on reports.model_name = %(model)s and reports.as_of = newest.as_of
@@ -207,15 +208,14 @@ def _trends(connection: warehouse.Connection, model: Model, until: datetime) -> 
             "model": model.name,
             "until": until,
             "days": TREND_DAYS,
-            "looks": LOOKS_A_DAY,
-            "step": timedelta(days=1) / LOOKS_A_DAY,
+            "day": DAY,
             "most": MOST_FLOORS,
             "judged": [str(status) for status in (DriftStatus.OK, DriftStatus.WARNING, DriftStatus.CRITICAL)],
         },
     )
     trends: dict[str, list[float | None]] = defaultdict(lambda: [None] * TREND_DAYS)
     for row in rows:
-        trends[row["feature"]][TREND_DAYS - 1 - row["day"]] = row["floors"]
+        trends[row["feature"]][TREND_DAYS - 1 - row["place"]] = row["floors"]
     return trends
 
 

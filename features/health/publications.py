@@ -8,12 +8,13 @@ from typing import Any
 from features import warehouse
 from features.contract import FeatureView
 from features.health.compared import Compared, compared_of
+from features.parity import ENTITIES
 
 PAGE_SIZE = 50
 # How many later ones are shown above a publication that was asked for.
 SHOWN_ABOVE = 20
 # Neighbours in time may have drawn their numbers in another order, when two runs wanted to publish at once.
-SLACK = 1000
+SLACK = 100
 INSTANTS_TO_RETURN_TO = 5
 
 
@@ -150,7 +151,7 @@ def moment_above(connection: warehouse.Connection, view: FeatureView, as_of: dat
             select publication_id, max(audited_at) as moment
             from monitoring.parity_audits
             where
-                feature_view = %(view)s and source = 'publication'
+                feature_view = %(view)s and source = 'publication' and model_name = '' and feature = %(entities)s
                 and publication_id > (select publication_id from asked)
                 and publication_id <= (
                     select case when count(*) = %(above)s then max(publication_id) else 9223372036854775807 end
@@ -169,7 +170,7 @@ def moment_above(connection: warehouse.Connection, view: FeatureView, as_of: dat
             select * from published union all select * from refused order by publication_id limit %(above)s
         ) as next
         """,
-        {"view": view.name, "as_of": as_of, "above": SHOWN_ABOVE},
+        {"view": view.name, "as_of": as_of, "above": SHOWN_ABOVE, "entities": ENTITIES},
     ).fetchone()
     return row["moment"] if row and row["later"] == SHOWN_ABOVE else None
 
@@ -179,7 +180,7 @@ def publications_of(
 ) -> tuple[tuple[Publication, ...], datetime | None]:
     """A page of them, and of which moment the next one begins."""
     rows = connection.execute(
-        PUBLICATIONS, {"view": view.name, "before": before, "most": PAGE_SIZE + 1, "slack": SLACK}
+        PUBLICATIONS, {"view": view.name, "before": before, "most": PAGE_SIZE + 1, "slack": SLACK, "entities": ENTITIES}
     ).fetchall()
     page = rows[:PAGE_SIZE]
     compared = compared_of(connection, [row["publication_id"] for row in page])
@@ -262,6 +263,9 @@ refused as (
     where
         feature_view = %(view)s
         and source = 'publication'
+        and model_name = ''
+        -- Each audit has one of these.
+        and feature = %(entities)s
         and publication_id >= (select low from bounds)
         and publication_id <= coalesce((select high from bounds), 9223372036854775807)
         and audited_at < coalesce(%(before)s, 'infinity'::timestamptz)

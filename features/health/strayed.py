@@ -142,13 +142,15 @@ def course(
             max(missing_rate) over (partition by bucket) as missing_rate,
             count(*) over (partition by bucket) as reports
         from (
+            -- Before anything else is asked of them, so that they are read in the order in which they were written.
             select *, floor(extract(epoch from %(until)s - as_of) / %(step)s) as bucket
             from monitoring.drift_reports
             where model_name = %(model)s and feature = %(feature)s
                 and as_of > %(until)s - %(course)s and as_of <= %(until)s
-                and source = %(source)s and segment = %(segment)s
-                and window_hours = %(window)s and baseline = %(baseline)s
+            offset 0
         ) as binned
+        where source = %(source)s and segment = %(segment)s
+            and window_hours = %(window)s and baseline = %(baseline)s
         order by
             bucket, array_position(%(worst_first)s::text[], status),
             effect_low / nullif(effect_floor, 0) desc nulls last,

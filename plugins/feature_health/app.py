@@ -17,7 +17,6 @@ from features.errors import SkewlessError
 
 log = logging.getLogger(__name__)
 
-PREFIX = "/feature-health"
 ASSETS = {"style.css": "text/css", "page.js": "text/javascript"}
 FOLDER = Path(__file__).parent / "assets"
 

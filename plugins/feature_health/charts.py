@@ -262,7 +262,7 @@ def spark(values: Sequence[float | None], ceiling: float, label: str, mark: floa
     y = Scale(0, ceiling or 1, 22, 3)
     paths = [] if mark is None else [_element("path", "rule before", d=f"M{x.start} {y(mark)}H{x.end}")]
     paths += [
-        _element("path", "line now", d=_joined([(x(at), y(value)) for at, value in run]))
+        _element("path", f"line now{' alone' * (len(run) == 1)}", d=_joined([(x(at), y(value)) for at, value in run]))
         for run in _runs(enumerate(values))
     ]
     return Markup('<svg class="spark" viewBox="0 0 112 25" role="img" aria-label="{}">{}</svg>').format(
@@ -293,9 +293,10 @@ def _runs(points: Iterable[Point]) -> list[list[tuple[float | datetime, float]]]
 
 
 def _element(tag: str, cls: str, title: str = "", **attributes: Any) -> Markup:
-    given = Markup("").join(Markup(' {}="{}"').format(name, value) for name, value in attributes.items())
-    inside = Markup("<title>{}</title>").format(title) if title else Markup("")
-    return Markup('<{} class="{}"{}>{}</{}>').format(tag, cls, given, inside, tag)
+    # Thousands of them are written for one page, and Markup.format takes ten times as long.
+    given = "".join(f' {name}="{escape(value)}"' for name, value in attributes.items())
+    inside = f"<title>{escape(title)}</title>" if title else ""
+    return Markup(f'<{tag} class="{escape(cls)}"{given}>{inside}</{tag}>')  # noqa: S704
 
 
 def _text(x: float, y: float, text: str, cls: str = "", anchor: str = "start") -> Markup:

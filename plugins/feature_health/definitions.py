@@ -83,7 +83,9 @@ DEFINITIONS: dict[str, Definition] = {
         "State",
         "passed; failed: the newest evidence says so; expired: the evidence is too old to count; missing: there is none.",
     ),
-    "points": Definition("Points", "1 when a system runs the test again and again, 0.5 when it was done by hand, else 0."),
+    "points": Definition(
+        "Points", "1 when a system runs the test again and again, 0.5 when it was done by hand, else 0."
+    ),
     "how": Definition("How", "Whether the pipeline or CI saw it by itself, or somebody by hand."),
     "evidence": Definition("Evidence", "What was seen; or, where nothing was, what would be evidence."),
     "seen_at": Definition("Seen", "The instant that the evidence is about."),
@@ -170,43 +172,49 @@ DEFINITIONS: dict[str, Definition] = {
     "decided_then": Definition("At as of", "The newest instant that had been decided on when it became champion."),
     # Features
     "drift_feature": Definition(
-        "Feature", "An input of the model; (prediction), (label) and (rows) are its scores, its labels and how many rows."
+        "Feature",
+        "An input of the model; (prediction), (label) and (rows) are its scores, its labels and how many rows.",
     ),
     "drift_status": Definition(
         "Status",
-        "The worst of all its windows, baselines, segments and sources: critical or warning when the effect's lower bound "
-        "is above that floor; ok; insufficient_data when too few entities could show it; missing_feature when nobody has a "
-        "value. Not watched: off.",
+        "The worst of all its windows, baselines, segments and sources: critical or warning when the effect's "
+        "lower bound is above that floor; ok; insufficient_data when too few entities could show it; "
+        "missing_feature when nobody has a value. Not watched: off.",
     ),
     "trend": Definition(
         "30 days",
-        "Of each day the largest effect that could be judged, in multiples of its warning floor, which is the dashed line; "
-        "3 and more are drawn at the edge. It alarms when the lower bound is above, not the effect itself.",
+        "Of each day's last reports the largest effect that could be judged, in multiples of its warning floor, "
+        "which is the dashed line; 3 and more are drawn at the edge. It alarms when the lower bound is above, not "
+        "the effect itself.",
     ),
     "effect": Definition(
         "Effect / bounds",
         "How far it is from its baseline, in the unit of what decided: a KS distance, a share, or Cohen's w squared.",
     ),
     "effect_bounds": Definition(
-        "Bounds of the effect", "The effect's confidence bounds, from the budget of false alarms. The lower one decides."
+        "Bounds of the effect",
+        "The effect's confidence bounds, from the budget of false alarms. The lower one decides.",
     ),
     "effect_floor": Definition(
         "Floor / critical",
-        "From where on the change matters: the YAML's warning floor, or how far the feature strays when all is well if "
-        "that is more.",
+        "From where on the change matters: the YAML's warning floor, or how far the feature strays when all is "
+        "well if that is more.",
     ),
     "critical_floor": Definition("Critical floor", "The floor from which on it is critical."),
     "decided_by": Definition(
         "Decided by",
-        "Which test speaks: shape (Kolmogorov-Smirnov distance; of categories the largest change of a share), cells "
-        "(chi-square, as Cohen's w squared), missing (values), new (values never seen before), not_finite, invalid.",
+        "Which test speaks: shape (Kolmogorov-Smirnov distance; of categories the largest change of a share), "
+        "cells (chi-square, as Cohen's w squared), missing (values), new (values never seen before), not_finite, "
+        "invalid.",
     ),
     "n": Definition("Entities / needed", "Distinct entities in the window, those without a value included."),
     "needed_n": Definition(
         "Entities needed", "Entities without which a change of twice the critical floor would go unseen."
     ),
     "missing_rate": Definition("Missing / before", "Share of entities without a value, in the window."),
-    "baseline_missing_rate": Definition("Missing before", "Share of entities without a value that the baseline expects."),
+    "baseline_missing_rate": Definition(
+        "Missing before", "Share of entities without a value that the baseline expects."
+    ),
     "compared": Definition(
         "Seen in", "Hours of the window, against which baseline, of which segment, read from which source."
     ),
@@ -215,8 +223,8 @@ DEFINITIONS: dict[str, Definition] = {
     "window_hours": Definition("Window", "Hours before as_of whose values are taken together."),
     "baseline": Definition(
         "Baseline",
-        "training: the rows the champion was trained on, mixed to the window's hours of the week; serving: the first four "
-        "healthy weeks of the same definition.",
+        "training: the rows the champion was trained on, mixed to the window's hours of the week; serving: the "
+        "first four healthy weeks of the same definition.",
     ),
     "segment": Definition("Segment", "Part of the population, as the YAML names it; all is everybody."),
     "source": Definition("Source", "Where values are read: the snapshot, the inference log, or matured labels."),
@@ -225,16 +233,18 @@ DEFINITIONS: dict[str, Definition] = {
     "training_std": Definition("Std before", "Standard deviation of the baseline's values (divided by n)."),
     "serving_std": Definition("Std / before", "Standard deviation of the window's values (divided by n)."),
     "ks_statistic": Definition(
-        "KS / at most", "Kolmogorov-Smirnov distance: the largest difference of the distribution functions, on the cells' edges."
+        "KS / at most",
+        "Kolmogorov-Smirnov distance: the largest difference of the distribution functions, on the cells' edges.",
     ),
     "ks_at_most": Definition("KS at most", "What it can be at most, whatever the values are within their cells."),
     "psi": Definition(
         "PSI",
-        "Population stability index over the cells: sum of (now - before) ln(now / before). Empty cells count as half an "
-        "entity.",
+        "Population stability index over the cells: sum of (now - before) ln(now / before). Empty cells count as "
+        "half an entity.",
     ),
     "wasserstein": Definition(
-        "Wasserstein", "The area between the distribution functions: by how much values moved on average, in their unit."
+        "Wasserstein",
+        "The area between the distribution functions: by how much values moved on average, in their unit.",
     ),
     "bar": Definition("Values", "A run of whole cells of the grid, so that its shares are exact; or a category."),
     "bar_before": Definition("Before", "Share of the values, as the baseline expects it of these hours."),
@@ -244,8 +254,8 @@ DEFINITIONS: dict[str, Definition] = {
     "course_reports": Definition("Reports", "How many reports this one stands for."),
     "missing_floor": Definition(
         "Floor of missing",
-        "From where on missing values are too many: missing_warning above the baseline's, half as many again at least. A "
-        "feature that strays by itself has a higher one.",
+        "From where on missing values are too many: missing_warning above the baseline's, half as many again at "
+        "least. A feature that strays by itself has a higher one.",
     ),
     "incident_state": Definition("State", "open, or closed by a day without an alarm."),
     "incident_sentence": Definition("What was seen", "Of this feature, with its numbers."),
@@ -253,7 +263,8 @@ DEFINITIONS: dict[str, Definition] = {
     "closed_at": Definition("Closed", "When a day had gone by without an alarm."),
     "verdict": Definition("Verdict", "What a person concluded: genuine or benign."),
     "injection": Definition(
-        "Injected", "What was put into the feature's history; none is clean history, where every alarm is a false one."
+        "Injected",
+        "What was put into the feature's history; none is clean history, where every alarm is a false one.",
     ),
     "self_test_result": Definition("Result", "found, blind when it stayed unseen, or clean history."),
     "found_after_hours": Definition("Found after", "Hours from the injection to the first alarm."),

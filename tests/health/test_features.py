@@ -195,16 +195,16 @@ def random_reports(seed: int) -> list[dict[str, Any]]:
 
 
 def naive_trend(rows: list[dict[str, Any]], name: str) -> list[float | None]:
-    """Four times a day the newest instant until then; of each day's reports the most floors."""
+    """Of each day the newest instant; of its reports the most floors."""
     newest = max(each["as_of"] for each in rows)
     days: list[list[float]] = [[] for _ in range(TREND_DAYS)]
-    for place in range(4 * TREND_DAYS):
-        end = newest - 6 * place * HOUR
-        instants = [each["as_of"] for each in rows if end - 6 * HOUR < each["as_of"] <= end]
+    for place in range(TREND_DAYS):
+        end = newest - place * DAY
+        instants = [each["as_of"] for each in rows if end - DAY < each["as_of"] <= end]
         for each in rows:
             is_looked_at = instants and each["as_of"] == max(instants) and each["feature"] == name
             if is_looked_at and each["status"] in {"ok", "critical"}:
-                days[-1 - place // 4].append(naive_floors(each["effect"], each["effect_floor"]))
+                days[-1 - place].append(naive_floors(each["effect"], each["effect_floor"]))
     return [max(day, default=None) for day in days]
 
 

@@ -173,6 +173,20 @@ def test_the_strip_has_every_band_and_every_champion_and_the_curve_its_limit() -
     assert "in 5 d" in text
 
 
+def test_a_backtest_that_could_not_tell_is_drawn_without_what_is_no_number() -> None:
+    nan, inf = float("nan"), float("inf")
+    points = (AgePoint(7.0, nan, -inf, inf, nan, nan, 0, 0), AgePoint(14.0, 0.1, 0.0, 0.2, 0.0, 0.3, 9, 70))
+    backtest = DecayBacktest(
+        MIDNIGHT, MIDNIGHT, 45, 40, 90, 70, "costs", "Unclear.", nan, nan, nan, inf, 9, 100, points
+    )
+    document = retraining_document(backtest=backtest)
+    drawn = shown_of(retraining.PAGE, document).values["decay"].svg
+    assert "nan" not in drawn
+    assert "inf" not in drawn
+    assert drawn.count("<circle") == 1
+    assert "Unclear." in html(retraining.PAGE, document)
+
+
 def test_tables_of_retraining_are_whole_in_a_spreadsheet() -> None:
     one = decision(MIDNIGHT, "blocked", "drift", reason="=1+1", blocked_by=(Forbidden("budget", "Spent."),))
     shown = shown_of(retraining.PAGE, retraining_document([stretch(one, 2)]))
@@ -237,6 +251,10 @@ def test_a_rollback_is_said_and_how_to_go_back() -> None:
     assert "make rollback AS_OF=2026-06-29T23:00:00 VIEW=user_session_features" in text
     assert 'href="../dags/rollback_features"' in text
     assert "Rolled back" not in text
+    forward = (Earlier(MIDNIGHT + HOUR, "one", 4000, MIDNIGHT + HOUR), *earlier)
+    assert (
+        shown_of(parity.PAGE, parity_document(live=live(), earlier=forward)).values["target"] == "2026-06-29T23:00:00"
+    )
     undone = live(newest_as_of=MIDNIGHT + HOUR, note=f"rollback: {HARM}")
     text = html(parity.PAGE, parity_document(live=undone))
     assert "Rolled back: what is live is older than 2026-06-30 01:00" in text

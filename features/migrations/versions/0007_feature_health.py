@@ -65,6 +65,8 @@ to {READER};
 INDEXES = """
 create index drift_reports_feature on monitoring.drift_reports (model_name, feature, as_of);
 create index sketches_grid on monitoring.sketches (grid_id, as_of);
+create index parity_audits_view on monitoring.parity_audits (feature_view, source, as_of);
+create index parity_audits_differing on monitoring.parity_audits (feature_view, as_of) where mismatches > 0;
 """
 
 RESULTS = f"""

@@ -13,8 +13,8 @@ from feature_health.views.feature_charts import effects, has_missing, histogram,
 from feature_health.views.features import finding_columns
 from features.contract import Contract
 from features.health.distribution import Bar, Distribution
-from features.health.feature import FeaturePage, Report, SelfTest, feature_page
-from features.health.strayed import COURSE, Point
+from features.health.feature import FeaturePage, Report, feature_page
+from features.health.strayed import COURSE, Point, SelfTest
 from features.warehouse import Connection
 
 # So many of the newest stand in the page; all of them are in its CSV.

@@ -90,10 +90,18 @@ def _shown(document: ParityPage, reader: Reader, links: Links) -> Shown:
             "older_link": _page_link(document, links, before=document.older),
             "served_older_link": _page_link(document, links, served_before=document.served_older),
             "newest_link": links.to("parity", view=document.view),
-            "key": format_key,
+            "target": _target(document),
             "window_days": WINDOW_DAYS,
         },
     )
+
+
+def _target(document: ParityPage) -> str | None:
+    """The as_of that one would go back to from what is live, as `rollback` takes it: after a rollback, further back."""
+    if document.live is None or not document.earlier:
+        return None
+    before = (one for one in document.earlier if one.as_of < document.live.as_of)
+    return format_key(next(before, document.earlier[0]).as_of)
 
 
 def anchor(publication: Publication) -> str:
@@ -116,7 +124,7 @@ def _publications(document: ParityPage, formats: Formats) -> Table:
             Column("publication_state", "status", value=_state),
             Column("gate_cells", "outcome", value=_cells, words=("differ", "equal")),
             Column("differs_in", "list", value=_names),
-            Column("publication_note", "long", value=_note),
+            Column("publication_note", "long" if any(map(_note, document.publications)) else "text", value=_note),
             Column("published_rows", "count", value=lambda one: one.rows),
             Column("feature_version", "code"),
             Column("moment", "time"),

@@ -1,5 +1,6 @@
 """Decisions on retraining as a list, and how the model ages as charts."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -135,7 +136,7 @@ def _strip(document: RetrainingPage, formats: Formats, reader: Reader) -> Figure
         if len(reigns) <= MOST_NAMED:
             near_the_end = reign.as_of > end - timedelta(days=4)
             beside = reign.as_of + timedelta(days=-0.7 if near_the_end else 0.7)
-            figure.say(beside, places["champion"] + 0.24, f"v{reign.version}", "end" if near_the_end else "start")
+            figure.say(beside, places["champion"] + 0.24, f"v{reign.version:.8}", "end" if near_the_end else "start")
     return figure
 
 
@@ -147,15 +148,16 @@ def _decay(document: RetrainingPage, backtest: DecayBacktest, formats: Formats) 
         title="How the model ages",
         subtitle="Mean log loss above that of a fresh model on the same rows, by age in days.",
         x=numbers_across(0, last, formats.count),
-        y=numbers_up(values, formats.number),
+        y=numbers_up(map(_drawn, values), formats.number),
         x_label="days",
         key=[("before band", "four of five label times"), ("now band", "confidence interval"), ("now", "mean")],
     )
-    figure.band([(one.age_days, one.spread_low, one.spread_high) for one in points], "before")
-    figure.band([(one.age_days, one.low, one.high) for one in points], "now")
-    figure.dashes([(0, 0), (backtest.measured_days, backtest.slope_per_day * backtest.measured_days)], "before")
-    figure.line([(one.age_days, one.excess) for one in points], "now")
-    for one in points:
+    figure.band([(one.age_days, _drawn(one.spread_low), _drawn(one.spread_high)) for one in points], "before")
+    figure.band([(one.age_days, _drawn(one.low), _drawn(one.high)) for one in points], "now")
+    if math.isfinite(backtest.slope_per_day):
+        figure.dashes([(0, 0), (backtest.measured_days, backtest.slope_per_day * backtest.measured_days)], "before")
+    figure.line([(one.age_days, _drawn(one.excess)) for one in points], "now")
+    for one in (one for one in points if math.isfinite(one.excess)):
         interval = f"{formats.number(one.low)} to {formats.number(one.high)}"
         said = f"{one.age_days:g} days: {formats.number(one.excess)} ({interval}), {one.pairs} pairs"
         figure.dot(one.age_days, one.excess, "now", said, radius=3)
@@ -169,6 +171,11 @@ def _decay(document: RetrainingPage, backtest: DecayBacktest, formats: Formats) 
         figure.upright(age.age_days, cls, f"v{age.version} is {formats.days(age.age_days)} old")
         figure.key.append((cls, f"champion v{age.version} by the clock: {formats.days(age.age_days)}"))
     return figure
+
+
+def _drawn(value: float) -> float | None:
+    """A value as a chart draws it: what is no number is missing."""
+    return value if math.isfinite(value) else None
 
 
 def _decisions(document: RetrainingPage, links: Links) -> Table:
