@@ -6,11 +6,15 @@ from datetime import datetime
 from typing import Any
 
 from features import champions, warehouse
-from features.contract import Model
+from features.contract import Model, Valid
+from features.drift.sources import PREDICTION
 from features.errors import SkewlessError
+from features.health.distribution import Distribution
+from features.health.strayed import distribution_of
 
 MOST_VERSIONS = 50
 MOST_COHORTS = 400
+PROBABILITY = Valid(minimum=0, maximum=1)
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,11 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class Importance:
-    """By how much the metric drops when the feature's values change places."""
+    """By how much the metric drops when the feature's values change places; None where it was not a number."""
 
     feature: str
-    drop: float
-    deviation: float
+    drop: float | None
+    deviation: float | None
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,11 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Everything about one version."""
+    """Everything about one version.
+
+    Attributes:
+        scores: of its holdout, and of the last window in which it scored, which ends at `scores_as_of`.
+    """
 
     version: Version
     metrics: tuple[Measured, ...]
@@ -140,6 +148,8 @@ class Chosen:
     checks: tuple[Check, ...]
     parameters: dict[str, Any]
     extract: Extract | None
+    scores: Distribution | None
+    scores_as_of: datetime | None
 
 
 @dataclass(frozen=True)
@@ -271,7 +281,25 @@ def _chosen(
         checks=tuple(Check(**each) for each in row["checks"] or ()),
         parameters=evaluation.get("parameters") or {},
         extract=_extract(connection, model, versions[found]),
+        **_scores(connection, model, number),
     )
+
+
+def _scores(connection: warehouse.Connection, model: Model, version: str) -> dict[str, Any]:
+    """By the newest comparison of its scores with those of its holdout; of a day, where there is one."""
+    report = connection.execute(
+        """
+        select *
+        from monitoring.drift_reports
+        where model_name = %s and feature = %s and model_version = %s
+            and (source, segment, baseline) = ('snapshot', 'all', 'training') and baseline_id is not null
+        order by as_of desc, abs(window_hours - 24)
+        limit 1
+        """,
+        [model.name, PREDICTION, version],
+    ).fetchone()
+    found, _ = distribution_of(connection, report, PROBABILITY)
+    return {"scores": found, "scores_as_of": report["as_of"] if report and found else None}
 
 
 def _measured(found: Mapping[str, Mapping[str, float | None]] | None) -> tuple[Measured, ...]:

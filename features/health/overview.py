@@ -1,12 +1,13 @@
 """The overview: is what is served fresh and right, are the models young and good, and what is broken?"""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from features import warehouse
-from features.contract import Contract, FeatureView, Model
+from features.contract import Contract, Model
 from features.drift.decision import DriftStatus
 from features.retraining.decision import Cadence
 from features.retraining.policy import age_limit
@@ -117,26 +118,26 @@ class Overview:
 
 
 def overview(connection: warehouse.Connection, contract: Contract, at: datetime) -> Overview:
-    """The state of everything that dbt declares.
+    """The state of everything that dbt declares; as many queries however much that is.
 
     Args:
         at: the clock by which things are fresh and models are old.
     """
-    drift = _worst_drift(connection, contract)
-    views = [_view(connection, contract, view, drift, at) for view in contract.feature_views.values()]
     incidents = open_incidents(connection)
-    models = [_model(connection, model, incidents, at) for model in contract.models.values()]
+    views = _views(connection, contract, at)
     return Overview(
         feature_views=tuple(sorted(views, key=_view_urgency)),
-        models=tuple(sorted(models, key=_model_urgency)),
+        models=tuple(sorted(_models(connection, contract, incidents, at), key=_model_urgency)),
         incidents=incidents,
         newest_as_of=max((view.as_of for view in views if view.as_of), default=None),
     )
 
 
 def drift_place(status: str | None) -> int:
-    """Where a status stands among them, the worst being 0."""
-    return DRIFT_WORST_FIRST.index(DriftStatus(status)) if status else len(DRIFT_WORST_FIRST)
+    """Where a status stands among them, the worst being 0; one that is not known is as bad."""
+    if status is None:
+        return len(DRIFT_WORST_FIRST)
+    return DRIFT_WORST_FIRST.index(status) if status in DRIFT_WORST_FIRST else 0
 
 
 def _view_urgency(view: ViewHealth) -> tuple[Any, ...]:
@@ -153,46 +154,67 @@ def _model_urgency(model: ModelHealth) -> tuple[Any, ...]:
     return (model.champion is not None, -model.incidents, model.age != "due", model.outcome != "blocked", model.model)
 
 
-def _view(
-    connection: warehouse.Connection,
-    contract: Contract,
-    view: FeatureView,
-    drift: dict[str, tuple[str, str]],
-    at: datetime,
-) -> ViewHealth:
-    live = (
-        connection.execute(
-            """
-            select publication_id, as_of, published_at, row_count, as_of + %(expires_after)s::interval as expires_at
-            from serving.publications
-            where feature_view = %(view)s and retired_at is null
-            """,
-            {"view": view.name, "expires_after": view.expires_after},
-        ).fetchone()
-        or {}
-    )
-    models = [model.name for model in contract.models.values() if model.feature_view.name == view.name]
-    worst = min(((*drift[name], name) for name in models if name in drift), key=_by_status, default=(None, None, None))
-    return ViewHealth(
-        feature_view=view.name,
-        entity=", ".join(view.entity),
-        owner=view.owner,
-        features=len(view.features),
-        freshness=_freshness(live.get("expires_at"), at),
-        as_of=live.get("as_of"),
-        published_at=live.get("published_at"),
-        expires_at=live.get("expires_at"),
-        rows=live.get("row_count"),
-        **_tests(connection, view),
-        **_parity(connection, live.get("publication_id")),
-        worst_drift=worst[0],
-        worst_feature=worst[1],
-        worst_model=worst[2],
-    )
+def _views(connection: warehouse.Connection, contract: Contract, at: datetime) -> list[ViewHealth]:
+    declared = contract.feature_views.values()
+    asked = {"views": [view.name for view in declared], "expire": [view.expires_after for view in declared]}
+    live = {row["feature_view"]: row for row in connection.execute(LIVE, asked)}
+    tested = {row["feature_view"]: row for row in connection.execute(TESTED, asked)}
+    drift = _worst_drift(connection, contract)
+    return [
+        ViewHealth(
+            feature_view=view.name,
+            entity=", ".join(view.entity),
+            owner=view.owner,
+            features=len(view.features),
+            freshness=_freshness(live.get(view.name, NOTHING)["expires_at"], at),
+            **{name: live.get(view.name, NOTHING)[name] for name in OF_LIVE},
+            tests_failed=tested.get(view.name, NOTHING)["tests_failed"],
+            tests_run=tested.get(view.name, NOTHING)["tests_run"],
+            worst_drift=drift.get(view.name, NO_DRIFT)[0],
+            worst_feature=drift.get(view.name, NO_DRIFT)[1],
+            worst_model=drift.get(view.name, NO_DRIFT)[2],
+        )
+        for view in declared
+    ]
 
 
-def _by_status(worst: tuple[str, str, str]) -> int:
-    return drift_place(worst[0])
+NOTHING: Mapping[str, Any] = defaultdict(lambda: None)
+NO_DRIFT = (None, None, None)
+OF_LIVE = ("as_of", "published_at", "expires_at", "rows", "cells_differing", "cells_compared")
+# What is live of each view, and how the gate compared it. PostgreSQL knows what an interval is.
+LIVE = """
+    select
+        live.feature_view, live.as_of, live.published_at, live.row_count as rows,
+        live.as_of + declared.expires_after::interval as expires_at, audit.*
+    from unnest(%(views)s::text[], %(expire)s::text[]) as declared (feature_view, expires_after)
+    inner join serving.publications as live using (feature_view)
+    cross join lateral (
+        select sum(mismatches)::bigint as cells_differing, sum(rows_compared)::bigint as cells_compared
+        from monitoring.parity_audits
+        where publication_id = live.publication_id and source = 'publication'
+    ) as audit
+    where live.retired_at is null
+"""
+# How the tests of the newest as_of ended, each when it ran last.
+TESTED = """
+    select
+        declared.feature_view,
+        count(*) filter (where ended.status in ('fail', 'error')) as tests_failed,
+        count(*) as tests_run
+    from unnest(%(views)s::text[]) as declared (feature_view)
+    cross join lateral (
+        select distinct on (result.unique_id) result.status
+        from monitoring.dbt_results as result
+        where result.dbt_model = declared.feature_view and result.resource_type in ('test', 'unit_test')
+            and result.as_of = (
+                select max(as_of) from monitoring.dbt_results
+                where dbt_model = declared.feature_view and resource_type = 'test'
+            )
+        order by result.unique_id, result.ran_at desc
+    ) as ended
+    where ended.status <> 'skipped'
+    group by declared.feature_view
+"""
 
 
 def _freshness(expires_at: datetime | None, at: datetime) -> str:
@@ -201,61 +223,27 @@ def _freshness(expires_at: datetime | None, at: datetime) -> str:
     return "fresh" if at < expires_at else "stale"
 
 
-def _parity(connection: warehouse.Connection, publication_id: int | None) -> dict[str, int | None]:
-    row = connection.execute(
+def _worst_drift(connection: warehouse.Connection, contract: Contract) -> dict[str, tuple[str, str, str]]:
+    """By feature view the status, the feature and the model of its worst report among the newest of each model."""
+    rows = connection.execute(
         """
-        select sum(mismatches)::bigint as cells_differing, sum(rows_compared)::bigint as cells_compared
-        from monitoring.parity_audits
-        where publication_id = %s and source = 'publication'
-        """,
-        [publication_id],
-    ).fetchone()
-    return dict(row or {})
-
-
-def _tests(connection: warehouse.Connection, view: FeatureView) -> dict[str, int | None]:
-    """How the tests of the newest as_of ended, each when it ran last."""
-    row = connection.execute(
-        """
-        with newest as (
-            select max(as_of) as as_of from monitoring.dbt_results
-            where dbt_model = %(view)s and resource_type = 'test'
-        ),
-
-        ended as (
-            select distinct on (result.unique_id) result.status
-            from monitoring.dbt_results as result
-            inner join newest using (as_of)
-            where result.dbt_model = %(view)s and result.resource_type in ('test', 'unit_test')
-            order by result.unique_id, result.ran_at desc
-        )
-
-        select count(*) filter (where status in ('fail', 'error')) as tests_failed, nullif(count(*), 0) as tests_run
-        from ended
-        where status <> 'skipped'
-        """,
-        {"view": view.name},
-    ).fetchone()
-    assert row is not None
-    return {**row, "tests_failed": row["tests_failed"] if row["tests_run"] else None}
-
-
-def _worst_drift(connection: warehouse.Connection, contract: Contract) -> dict[str, tuple[str, str]]:
-    """Of each model the status and name of the feature that is worst in its newest reports."""
-    found = {}
-    for name in contract.models:
-        rows = connection.execute(
-            """
-            select feature, status
+        select report.model_name, report.feature, report.status
+        from unnest(%(models)s::text[]) as declared (model_name)
+        cross join lateral (
+            select distinct model_name, feature, status
             from monitoring.drift_reports
-            where model_name = %(model)s and feature <> %(rows)s
-                and as_of = (select max(as_of) from monitoring.drift_reports where model_name = %(model)s)
-            """,
-            {"model": name, "rows": ROWS},
-        ).fetchall()
-        if rows:
-            worst = min(rows, key=lambda row: drift_place(row["status"]))
-            found[name] = (worst["status"], worst["feature"])
+            where model_name = declared.model_name and feature <> %(rows)s
+                and as_of = (select max(as_of) from monitoring.drift_reports where model_name = declared.model_name)
+        ) as report
+        order by report.model_name, report.feature
+        """,
+        {"models": list(contract.models), "rows": ROWS},
+    )
+    found: dict[str, tuple[str, str, str]] = {}
+    for row in rows:
+        view = contract.models[row["model_name"]].feature_view.name
+        if view not in found or drift_place(row["status"]) < drift_place(found[view][0]):
+            found[view] = (row["status"], row["feature"], row["model_name"])
     return found
 
 
@@ -275,29 +263,78 @@ def open_incidents(connection: warehouse.Connection) -> tuple[OpenIncident, ...]
     return tuple(OpenIncident(**{**row, "features": tuple(row["features"])}) for row in rows)
 
 
-def _model(
-    connection: warehouse.Connection, model: Model, incidents: Sequence[OpenIncident], at: datetime
-) -> ModelHealth:
-    champion = _champion(connection, model)
-    trained = champion.get("as_of")
-    limit, _ = age_limit(model.retraining, cadence(connection, model))
-    decision = _decision(connection, model)
-    metric = model.promotion.metric
+def _models(
+    connection: warehouse.Connection, contract: Contract, incidents: Sequence[OpenIncident], at: datetime
+) -> list[ModelHealth]:
+    asked = {"models": list(contract.models)}
+    states = {row["model_name"]: row for row in connection.execute(STATES, asked)}
+    open_of = Counter(incident.model for incident in incidents)
+    return [_model(model, states[name], open_of[name], at) for name, model in contract.models.items()]
+
+
+# Of each model its champion, what was decided last, the newest decay backtest, and the champion's performance since its
+# training, by each metric that a model can be judged by.
+STATES = """
+    select
+        declared.model_name, champion.model_version as champion, champion.trained_as_of, champion.metrics,
+        decision.as_of as decided_as_of, decision.outcome, decision.trigger,
+        backtest.max_age_days, backtest.measured_days, backtest.as_of as backtested_as_of, to_jsonb(performance) as now
+    from unnest(%(models)s::text[]) as declared (model_name)
+    left join lateral (
+        select champion.model_version, evaluation.as_of as trained_as_of, evaluation.metrics
+        from monitoring.champions as champion
+        left join monitoring.model_evaluations as evaluation using (model_name, model_version)
+        where champion.model_name = declared.model_name
+        order by champion.champion_id desc
+        limit 1
+    ) as champion on true
+    left join lateral (
+        select as_of, outcome, trigger from monitoring.retraining_decisions
+        where model_name = declared.model_name
+        order by as_of desc
+        limit 1
+    ) as decision on true
+    left join lateral (
+        select as_of, max_age_days, measured_days from monitoring.decay_backtests
+        where model_name = declared.model_name
+        order by as_of desc
+        limit 1
+    ) as backtest on true
+    left join lateral (
+        select
+            labels, roc_auc, roc_auc_low, roc_auc_high, average_precision, average_precision_low,
+            average_precision_high, accuracy, accuracy_low, accuracy_high
+        from monitoring.model_performance
+        where model_name = declared.model_name and model_version = champion.model_version and scope = 'since_training'
+        order by cohort desc
+        limit 1
+    ) as performance on true
+"""
+
+
+def _model(model: Model, state: Mapping[str, Any], incidents: int, at: datetime) -> ModelHealth:
+    trained, metric, now = state["trained_as_of"], model.promotion.metric, state["now"] or {}
+    backtested = state["backtested_as_of"]
+    cadence = Cadence(state["max_age_days"], backtested, state["measured_days"]) if backtested else None
+    limit, _ = age_limit(model.retraining, cadence)
     return ModelHealth(
         model=model.name,
         owner=model.owner,
-        champion=champion.get("model_version"),
+        champion=state["champion"],
         trained_as_of=trained,
         age=_age(trained, limit, at),
         age_days=(at - trained) / timedelta(days=1) if trained else None,
         max_age_days=limit,
-        decided_as_of=decision.get("as_of"),
-        outcome=decision.get("outcome"),
-        trigger=decision.get("trigger"),
+        decided_as_of=state["decided_as_of"],
+        outcome=state["outcome"],
+        trigger=state["trigger"],
         metric=metric,
-        holdout=(champion.get("metrics") or {}).get(metric),
-        **_performance(connection, model, champion.get("model_version")),
-        incidents=sum(incident.model == model.name for incident in incidents),
+        holdout=(state["metrics"] or {}).get(metric),
+        now=now.get(metric),
+        now_low=now.get(f"{metric}_low"),
+        now_high=now.get(f"{metric}_high"),
+        labels=now.get("labels"),
+        incidents=incidents,
     )
 
 
@@ -305,52 +342,3 @@ def _age(trained: datetime | None, limit: int, at: datetime) -> str:
     if trained is None:
         return "none"
     return "due" if (at - trained).days >= limit else "young"
-
-
-def _champion(connection: warehouse.Connection, model: Model) -> dict[str, Any]:
-    row = connection.execute(
-        """
-        select champion.model_version, evaluation.as_of, evaluation.metrics
-        from monitoring.champions as champion
-        left join monitoring.model_evaluations as evaluation using (model_name, model_version)
-        where champion.model_name = %s
-        order by champion.champion_id desc
-        limit 1
-        """,
-        [model.name],
-    ).fetchone()
-    return row or {}
-
-
-def cadence(connection: warehouse.Connection, model: Model) -> Cadence | None:
-    """What the newest decay backtest says, if there is one."""
-    row = connection.execute(
-        "select max_age_days, as_of, measured_days from monitoring.decay_backtests"
-        " where model_name = %s order by as_of desc limit 1",
-        [model.name],
-    ).fetchone()
-    return Cadence(**row) if row else None
-
-
-def _decision(connection: warehouse.Connection, model: Model) -> dict[str, Any]:
-    row = connection.execute(
-        "select as_of, outcome, trigger from monitoring.retraining_decisions"
-        " where model_name = %s order by as_of desc limit 1",
-        [model.name],
-    ).fetchone()
-    return row or {}
-
-
-def _performance(connection: warehouse.Connection, model: Model, version: str | None) -> dict[str, Any]:
-    metric = model.promotion.metric  # one of three names, by the contract
-    row = connection.execute(
-        f"""
-        select {metric} as now, {metric}_low as now_low, {metric}_high as now_high, labels
-        from monitoring.model_performance
-        where model_name = %s and model_version = %s and scope = 'since_training'
-        order by cohort desc
-        limit 1
-        """,
-        [model.name, version],
-    ).fetchone()
-    return row or {"now": None, "now_low": None, "now_high": None, "labels": None}

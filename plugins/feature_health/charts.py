@@ -4,6 +4,7 @@ A plotting library would bring styles that the content security policy forbids, 
 left to matplotlib. Every mark that can be asked about has a title that says its numbers.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -77,7 +78,8 @@ class Figure:
 
     def band(self, points: Iterable[tuple[float | datetime, float | None, float | None]], cls: str) -> None:
         """From a low to a high."""
-        rows = [(at, low, high) for at, low, high in points if low is not None and high is not None]
+        known = ((at, low, high) for at, low, high in points if low is not None and high is not None)
+        rows = [(at, low, high) for at, low, high in known if not math.isnan(low + high)]
         if rows:
             there = [f"{self.x(at)} {self.y(high)}" for at, _, high in rows]
             back = [f"{self.x(at)} {self.y(low)}" for at, low, _ in reversed(rows)]
@@ -188,7 +190,9 @@ class Figure:
         return _joined([(self.x(at), self.y(value)) for at, value in run])
 
     def _mark(self, tag: str, cls: str, title: str = "", **attributes: Any) -> None:
-        self._marks.append(_element(tag, cls, title, **attributes))
+        """Draws, unless a place is not a number: what is not known is not drawn."""
+        if not any("nan" in str(value) for value in attributes.values()):
+            self._marks.append(_element(tag, cls, title, **attributes))
 
     def _grid(self) -> Iterable[Markup]:
         for value, text in self.y.ticks:
@@ -218,7 +222,7 @@ def numbers_across(low: float, high: float, write: Callable[[float], str], most:
 
 def numbers_up(values: Iterable[float | None], write: Callable[[float], str], *, zero: bool = True) -> Scale:
     """A vertical scale that has room for all values, and for 0 unless it is told otherwise."""
-    given = [value for value in values if value is not None] or [0.0, 1.0]
+    given = [value for value in values if value is not None and math.isfinite(value)] or [0.0, 1.0]
     low, high = min(given), max(given)
     low, high = (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-3):
@@ -285,7 +289,7 @@ def _runs(points: Iterable[Point]) -> list[list[tuple[float | datetime, float]]]
     """The stretches without a missing value."""
     runs: list[list[tuple[float | datetime, float]]] = [[]]
     for at, value in points:
-        if value is None:
+        if value is None or math.isnan(value):
             runs.append([])
         else:
             runs[-1].append((at, value))

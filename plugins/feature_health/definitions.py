@@ -20,7 +20,8 @@ DEFINITIONS: dict[str, Definition] = {
     "features": Definition("Features", "How many features it has."),
     "freshness": Definition(
         "Freshness",
-        "fresh while the clock is before as_of + expires_after; stale after that, when readers are told so; unpublished "
+        "fresh while the clock is before as_of + expires_after; stale after that, when readers are told so; "
+        "unpublished "
         "before the first publication.",
     ),
     "as_of": Definition("As of", "The instant whose knowledge the rows hold: what had happened and arrived by then."),
@@ -31,7 +32,8 @@ DEFINITIONS: dict[str, Definition] = {
     "tests": Definition("Tests", "dbt's tests of the view: failed and run, each as it ended last."),
     "parity": Definition(
         "Parity",
-        "Cells of the live snapshot that differ from a recomputation by the definition that trains, and cells compared, "
+        "Cells of the live snapshot that differ from a recomputation by the definition that trains, "
+        "and cells compared, "
         "bit for bit.",
     ),
     "worst_drift": Definition("Worst drift", "The worst status among its features at the newest drift reports."),
@@ -58,7 +60,8 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "now": Definition(
         "Since training",
-        "The metric on all labels that have matured since the champion was trained, with its confidence interval (bootstrap "
+        "The metric on all labels that have matured since the champion was trained, with its confidence interval "
+        "(bootstrap "
         "by entity).",
     ),
     "labels": Definition("Labels", "Matured labels that this rests on."),
@@ -81,7 +84,8 @@ DEFINITIONS: dict[str, Definition] = {
     "test": Definition("Name", "How `make record-evidence TEST=` calls it."),
     "test_state": Definition(
         "State",
-        "passed; failed: the newest evidence says so; expired: the evidence is too old to count; missing: there is none.",
+        "passed; failed: the newest evidence says so; expired: the evidence is too old to count; "
+        "missing: there is none.",
     ),
     "points": Definition(
         "Points", "1 when a system runs the test again and again, 0.5 when it was done by hand, else 0."
@@ -100,7 +104,8 @@ DEFINITIONS: dict[str, Definition] = {
     "trained_as_of": Definition("Trained as of", "The instant whose knowledge it was trained on."),
     "holdout_metric": Definition(
         "On its holdout",
-        "The metric it is judged by, on the newest label times, which it was not fitted on, with its confidence interval "
+        "The metric it is judged by, on the newest label times, which it was not fitted on, "
+        "with its confidence interval "
         "(bootstrap by entity).",
     ),
     "train_rows": Definition("Trained on", "Rows it was fitted on."),
@@ -315,9 +320,13 @@ DEFINITIONS: dict[str, Definition] = {
 # What a word says about how things are. Colour never says it alone: the word does.
 TONES = {
     "bad": frozenset({
-        "stale", "unpublished", "critical", "missing_feature", "unexpected_feature", "error", "failed", "blind", "differs", "none", "refused",
+        "stale", "unpublished", "critical", "missing_feature", "unexpected_feature", "error", "failed", "blind",
+        "differs", "none", "refused",
     }),
-    "warn": frozenset({"warning", "due", "blocked", "unknown", "insufficient_data", "baseline_missing", "not_reported", "open", "rollback", "live by rollback"}),
+    "warn": frozenset({
+        "warning", "due", "blocked", "unknown", "insufficient_data", "baseline_missing", "not_reported", "open",
+        "rollback", "live by rollback", "expired", "missing",
+    }),
     "good": frozenset({"fresh", "ok", "young", "passed", "equal", "closed", "found", "promoted", "champion", "live"}),
     "news": frozenset({"retrain"}),
 }  # fmt: skip

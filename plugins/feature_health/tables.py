@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -134,7 +135,9 @@ def _cell(value: Any) -> str | float | None:
             return value.isoformat()
         case bool():
             return str(value).lower()
-        case None | int() | float():
+        case None | int():
+            return value
+        case float() if math.isfinite(value):
             return value
         case tuple() | list():
             value = json.dumps(list(value), default=str, ensure_ascii=False)

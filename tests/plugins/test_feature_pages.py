@@ -13,7 +13,7 @@ from feature_health.links import Links
 from feature_health.pages import Page, values_of
 from feature_health.rendering import render
 from feature_health.views import feature, features
-from feature_health.views.feature_charts import MOST_FLOORS, density, effects, histogram, missing, outside
+from feature_health.views.feature_charts import MOST_FLOORS, beside_baseline, density, effects, missing, outside
 from features.contract import DriftSettings, Valid
 from features.drift.profile import Profile
 from features.drift.sketch import Grid, Sketch
@@ -196,7 +196,7 @@ def test_self_tests_are_found_blind_or_of_clean_history() -> None:
 def test_areas_of_bars_are_shares() -> None:
     random = np.random.default_rng(1)
     shown = compared(random.normal(30, 5, 2000), random.normal(33, 5, 2000))
-    figure = histogram(replace(PAGE, name="a", distribution=shown), shown, Formats(reader()))
+    figure = beside_baseline(replace(PAGE, name="a", distribution=shown), shown, Formats(reader()))
     boxes = marks(figure.svg, "bar")
     assert len(boxes) == len(shown.bars)
     area = sum(float(box.get("width", 0)) * float(box.get("height", 0)) for box in boxes)
@@ -210,7 +210,7 @@ def test_areas_of_bars_are_shares() -> None:
 
 def test_each_category_has_two_bars_and_long_names_are_cut() -> None:
     shown = compared(["a" * 500, "b"], ["b", "c"])
-    svg = histogram(replace(PAGE, distribution=shown), shown, Formats(reader())).svg
+    svg = beside_baseline(replace(PAGE, distribution=shown), shown, Formats(reader())).svg
     assert (len(marks(svg, "before")), len(marks(svg, "now"))) == (len(shown.bars), len(shown.bars))
     assert max(len(text.text or "") for text in ElementTree.fromstring(svg).iter("text")) < 60
 

@@ -9,7 +9,7 @@ from feature_health.links import Links
 from feature_health.pages import AskedOfModel, Page, Shown
 from feature_health.reader import Reader
 from feature_health.tables import Column, Table
-from feature_health.views.feature_charts import effects, has_missing, histogram, missing, outside
+from feature_health.views.feature_charts import beside_baseline, effects, has_missing, missing, outside
 from feature_health.views.features import finding_columns
 from features.contract import Contract
 from features.health.distribution import Bar, Distribution
@@ -58,7 +58,7 @@ def _shown(document: FeaturePage, reader: Reader, links: Links) -> Shown:
         ),
         values={
             "document": document,
-            "picture": histogram(document, shown, formats) if shown else None,
+            "picture": beside_baseline(document, shown, formats) if shown else None,
             "outside": list(outside(shown, formats)) if shown else [],
             "effects": effects(document, formats, reader) if document.course else None,
             "missing": missing(document, formats, reader) if has_missing(document) else None,

@@ -13,18 +13,23 @@ from features.health.strayed import COURSE, MOST_POINTS, Point
 
 ALARMS = {"warning": "warn", "critical": "bad", "missing_feature": "bad", "unexpected_feature": "bad", "error": "bad"}
 # Of names of categories, and the room they need.
-LONGEST_NAME, ROOM_FOR_NAMES = 20, 165
+LONGEST_NAME, ROOM_FOR_NAMES = 28, 215
 # An axis of effects ends there, in multiples of the warning floor, even if one alarm is far beyond.
 MOST_FLOORS = 8.0
 # Fewer points than these are drawn one by one.
 FEW_POINTS = 60
 
 
-def histogram(document: FeaturePage, shown: Distribution, formats: Formats) -> Figure:
-    """The baseline as areas and now as their outline; of categories two bars each."""
+def beside_baseline(document: FeaturePage, shown: Distribution, formats: Formats) -> Figure:
+    """The comparison of a feature's page."""
     window, baseline = document.shown.window_hours, document.shown.baseline
     title = f"The last {window} h beside the {baseline} baseline"
     key = [("before bar", f"{baseline} baseline, mixed to these hours"), ("now bar", f"last {window} h")]
+    return histogram(shown, title, key, document.name, formats)
+
+
+def histogram(shown: Distribution, title: str, key: list[tuple[str, str]], name: str, formats: Formats) -> Figure:
+    """The baseline as areas and now as their outline; of categories two bars each."""
     if shown.low is None or shown.high is None:
         return _categories(shown, title, key, formats)
     figure = Figure(
@@ -34,7 +39,7 @@ def histogram(document: FeaturePage, shown: Distribution, formats: Formats) -> F
         y=numbers_up(
             [value for bar in shown.bars for value in (density(bar.before, bar), density(bar.now, bar))], formats.number
         ),
-        x_label=document.name if len(document.name) <= LONGEST_NAME * 2 else "",
+        x_label=name if len(name) <= LONGEST_NAME * 2 else "",
         y_label="density",
         key=key,
     )
@@ -62,10 +67,11 @@ def _outline(bar: Bar) -> list[tuple[float, float]]:
 
 
 def _said(bar: Bar, formats: Formats) -> str:
-    return f"{_short(bar.label)}: {formats.share(bar.now)} now, {formats.share(bar.before)} before"
+    return f"{short(bar.label)}: {formats.share(bar.now)} now, {formats.share(bar.before)} before"
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A name as an axis has room for."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
@@ -75,7 +81,7 @@ def _categories(shown: Distribution, title: str, key: list[tuple[str, str]], for
         title=title,
         subtitle="Share of the values",
         x=numbers_across(0.0, most or 1.0, formats.share, left=ROOM_FOR_NAMES),
-        y=names_up([_short(bar.label) for bar in shown.bars]),
+        y=names_up([short(bar.label) for bar in shown.bars]),
         key=key,
     )
     room = (figure.y.start - figure.y.end) / (len(shown.bars) + 0.2)

@@ -1,6 +1,6 @@
 """A model as tables and charts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from feature_health.charts import Figure, names_up, numbers_across, numbers_up, times_across
@@ -9,10 +9,15 @@ from feature_health.links import Links
 from feature_health.pages import AskedOfModel, Page, Shown
 from feature_health.reader import Reader
 from feature_health.tables import Column, Table
+from feature_health.views.feature_charts import histogram, short
 from features import settings
 from features.contract import Contract
-from features.health.model import Chosen, Cohort, Estimate, ModelPage, Version, model_page
+from features.health.model import Chosen, Cohort, Estimate, Importance, ModelPage, Version, model_page
 from features.warehouse import Connection
+
+# The most important ones; all of them are in the table.
+MOST_FEATURES = 12
+ROOM_FOR_NAMES = 215
 
 
 class AskedOfVersion(AskedOfModel):
@@ -187,8 +192,11 @@ def _reigns(document: ModelPage) -> Table:
 def _figures(document: ModelPage, chosen: Chosen, formats: Formats) -> Iterable[Figure]:
     if chosen.calibration:
         yield _calibration(chosen, formats)
-    if chosen.importance:
-        yield _importance(document, chosen, formats)
+    if chosen.scores and chosen.scores_as_of:
+        key = [("before bar", "its holdout"), ("now bar", f"scored until {formats.time(chosen.scores_as_of)}")]
+        yield histogram(chosen.scores, "What it says", key, "score", formats)
+    if known := [one for one in chosen.importance if one.drop is not None and one.deviation is not None]:
+        yield _importance(document.metric, known[:MOST_FEATURES], formats)
     if chosen.slices or chosen.simple:
         yield _parts(document, chosen, formats)
 
@@ -213,21 +221,21 @@ def _calibration(chosen: Chosen, formats: Formats) -> Figure:
     return figure
 
 
-def _importance(document: ModelPage, chosen: Chosen, formats: Formats) -> Figure:
-    shown = chosen.importance[:12]
-    low = min(0.0, *(one.drop - one.deviation for one in shown))
+def _importance(metric: str, shown: Sequence[Importance], formats: Formats) -> Figure:
+    drops = [(one.feature, one.drop or 0.0, one.deviation or 0.0) for one in shown]
+    ends = [drop + sign * deviation for _, drop, deviation in drops for sign in (-1, 1)]
     figure = Figure(
         title="What it rests on",
-        subtitle=f"By how much {document.metric} drops when a feature's values change places, with its deviation",
-        x=numbers_across(low, max(one.drop + one.deviation for one in shown), formats.number, 5, left=215),
-        y=names_up([one.feature for one in shown]),
-        x_label=f"drop of {document.metric}",
+        subtitle=f"By how much {metric} drops when a feature's values change places, with its deviation",
+        x=numbers_across(min(0.0, *ends), max(ends), formats.number, 5, left=ROOM_FOR_NAMES),
+        y=names_up([short(name) for name, _, _ in drops]),
+        x_label=f"drop of {metric}",
     )
-    for place, one in enumerate(shown):
-        height = float(len(shown) - place)
-        title = f"{one.feature}: {formats.number(one.drop)} ± {formats.number(one.deviation)}"
-        figure.across(one.drop, height, 130 / (len(shown) + 1), "now bar", title)
-        figure.lying_whisker(height, one.drop - one.deviation, one.drop + one.deviation, "now")
+    for place, (name, drop, deviation) in enumerate(drops):
+        height = float(len(drops) - place)
+        title = f"{name}: {formats.number(drop)} ± {formats.number(deviation)}"
+        figure.across(drop, height, 130 / (len(drops) + 1), "now bar", title)
+        figure.lying_whisker(height, drop - deviation, drop + deviation, "now")
     return figure
 
 
@@ -242,8 +250,8 @@ def _parts(document: ModelPage, chosen: Chosen, formats: Formats) -> Figure:
     figure = Figure(
         title="On slices, and beside simple models",
         subtitle=f"{document.metric} on the same holdout, with confidence intervals",
-        x=numbers_across(min(ends) - room, max(ends) + room, formats.metric, 4, left=215),
-        y=names_up([name for name, _, _ in rows]),
+        x=numbers_across(min(ends) - room, max(ends) + room, formats.metric, 4, left=ROOM_FOR_NAMES),
+        y=names_up([short(name) for name, _, _ in rows]),
         x_label=document.metric,
         key=[("now bar", f"version {chosen.version.version}"), ("before bar", "simple models")],
     )
