@@ -4,8 +4,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +21,9 @@ for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", 
 from features import settings, warehouse  # noqa: E402
 from features.local import environment, postgres, redis  # noqa: E402
 from features.migrations import migrate  # noqa: E402
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Ports that nobody listens on, so that a running `make up` is not in the way.
 with socket.socket() as one, socket.socket() as other:
@@ -129,6 +133,41 @@ def drop_database(name: str) -> None:
     """Drops a database of the test server, whoever is connected."""
     with warehouse.connect("postgres", autocommit=True) as connection:
         connection.execute(f'drop database if exists "{name}" with (force)')
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A browser; a test that needs one is skipped where there is none, and fails where CI has to have one.
+
+    Of a module: while Playwright runs, nothing else can run an event loop in this thread.
+    """
+    from playwright.sync_api import sync_playwright
+
+    from tests.plugins import browsing
+
+    path = browsing.find()
+    if path is None:
+        if browsing.is_required():
+            pytest.fail(browsing.NOT_FOUND)
+        pytest.skip(browsing.NOT_FOUND)
+    with sync_playwright() as playwright:
+        # Its profile is a new folder that goes with it.
+        launched = playwright.chromium.launch(executable_path=path, args=browsing.flags())
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def screenshots() -> Callable[[Any, str], Path]:
+    """Saves what a page looks like under .run/test/screenshots; gives the file's path."""
+
+    def save(page: Any, name: str) -> Path:
+        path = settings.RUN_DIR / "screenshots" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=path, full_page=True)
+        return path
+
+    return save
 
 
 @pytest.fixture(scope="module")

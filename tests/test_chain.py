@@ -6,17 +6,20 @@ feature sees it by itself.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -31,6 +34,11 @@ from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.partition import format_key, parse_as_of
 from features.serving.store import FeatureStore
 from tests.conftest import ROOT, drop_database
+from tests.plugins.looking import Looker
+from tests.plugins.serving import ApiServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, FrameLocator, Page
 
 FIRST, SECOND, THIRD = "2013-07-09T00:00:00", "2013-07-10T00:00:00", "2013-07-11T00:00:00"
 BROKEN = "2013-07-12T00:00:00"
@@ -588,6 +596,107 @@ def test_rolling_back_is_a_dag_too(airflow: AirflowApi, second: list[DagRun], ho
         read = store.read_user_features_batch(kinds, at=parse_as_of(FIRST))
     found = {(f"{row.as_of:%m-%d}", row.served_from) for row in read if row}
     assert found == {("07-09", "redis")}
+
+
+@pytest.fixture(scope="module")
+def person(airflow: AirflowApi, browser: "Browser") -> Looker:
+    """Somebody who has logged in to see how all of this is doing."""
+    server = ApiServer(stack.airflow_url(), stack.LOGS / "api-server.log")
+    return Looker.logged_in(browser, server, "admin", environment.secret("admin_password"))
+
+
+@contextmanager
+def opened(person: Looker, path: str) -> Iterator[tuple["Page", "FrameLocator"]]:
+    """A page of Airflow, and the frame in it that shows one of ours; nothing goes wrong in them."""
+    with person.look() as sight:
+        sight.page.goto(f"{person.server.url}/{path}", wait_until="networkidle")
+        yield sight.page, sight.page.frame_locator("iframe")
+        assert [error for error in sight.errors if "feature-health" in error] == []
+        assert sight.foreign == []
+
+
+def run_page(run: DagRun) -> str:
+    return f"dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}"
+
+
+def cells(frame: "FrameLocator", table: str, heading: str) -> list[str]:
+    """What stands in a column of a table."""
+    region = frame.get_by_role("region", name=re.compile(f"^{table}"))
+    return region.locator(f"td[data-label='{heading}']").all_inner_texts()
+
+
+def test_a_person_finds_out_in_airflow_what_is_wrong(
+    person: Looker, airflow: AirflowApi, second: list[DagRun], screenshots: Callable[[Any, str], Path]
+) -> None:
+    """After the tests above: the pipeline is sick, and an earlier publication is live again."""
+    with opened(person, "") as (page, frame):
+        page.get_by_role("button", name="Browse").click()
+        page.get_by_role("menuitem", name="Feature health").click()
+        # The data are of 2013.
+        frame.get_by_role("link", name="set the clock to then").click()
+        frame.get_by_role("link", name="Now").wait_for()
+        causes = "select cause from monitoring.drift_incidents where closed_at is null"
+        assert sorted(cells(frame, "Open incidents", "Probable cause")) == sorted(
+            str(cause) for (cause,) in rows(causes)
+        )
+        counts = "select feature_view, row_count from serving.publications where retired_at is null"
+        shown = zip(cells(frame, "Feature views", "Feature view"), cells(frame, "Feature views", "Rows"), strict=True)
+        assert dict(shown) == {view: f"{count:,}" for view, count in rows(counts)}
+        assert set(cells(frame, "Feature views", "Tests")) <= {f"{n} passed" for n in range(1, 30)}
+        screenshots(page, "chain_overview_in_airflow")
+        frame.get_by_role("link", name="avg_session_duration_minutes").first.click()
+        frame.get_by_text("Effect over time").wait_for()
+        frame.get_by_role("link", name="Retraining").click()
+        frame.get_by_role("heading", level=1, name=re.compile("Retraining")).wait_for()
+        reason = str(decided(BROKEN)[2])
+        assert reason[:80] in re.sub(r"\s+", " ", frame.locator("main").inner_text())
+        # A link to a run leaves the frame.
+        frame.get_by_role("link", name="Dag run").first.click()
+        page.wait_for_url(re.compile(r"/dags/churn_retraining/runs/"))
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "says"),
+    [
+        ("materialize_features", "user_session_features"),
+        ("churn_drift", "avg_session_duration_minutes"),
+        ("churn_retraining", "The decision you asked for"),
+        ("churn_scoring", "Versions"),
+    ],
+)
+def test_a_run_has_a_tab_that_says_what_it_did(person: Looker, second: list[DagRun], dag_id: str, says: str) -> None:
+    run = next(run for run in second if run.dag_id == dag_id)
+    with opened(person, run_page(run)) as (page, frame):
+        page.get_by_role("link", name="Feature health").click()
+        frame.get_by_text(says).first.wait_for()
+        assert "feature-health" in page.url
+
+
+def test_a_drift_task_has_a_tab_that_opens_its_feature(
+    person: Looker, airflow: AirflowApi, second: list[DagRun], screenshots: Callable[[Any, str], Path]
+) -> None:
+    run = next(run for run in second if run.dag_id == "churn_drift")
+    tasks = airflow.get(f"{run_page(run).replace('/runs/', '/dagRuns/')}/taskInstances", limit=100)["task_instances"]
+    place = next(task["map_index"] for task in tasks if task["rendered_map_index"] == FEATURE)
+    with opened(person, f"{run_page(run)}/tasks/watch/mapped/{place}") as (page, frame):
+        page.get_by_role("link", name="Feature health").click()
+        frame.get_by_role("heading", level=1, name=re.compile(FEATURE)).wait_for()
+        screenshots(page, "chain_feature_in_airflow")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_its_pages_are_there_to_look_at(
+    person: Looker, second: list[DagRun], screenshots: Callable[[Any, str], Path], theme: str
+) -> None:
+    clock = f"at={BROKEN[:11]}01:00:00Z&model=churn"
+    names = ("overview", "features", "retraining", "parity", "model", "score")
+    feature = f"feature?{clock}&name=avg_session_duration_minutes"
+    with person.look(theme=theme) as sight:
+        for name, path in {**{name: f"{name}?{clock}" for name in names}, "feature": feature}.items():
+            assert sight.open(path) == 200
+            assert sight.violations() == []
+            screenshots(sight.page, f"chain_{name}_{theme}")
+        assert (sight.errors, sight.foreign) == ([], [])
 
 
 def finished(airflow: AirflowApi, dag_id: str, run_id: str) -> str:

@@ -1,15 +1,15 @@
 """A long history of a hundred features, an api-server that shows it, and a browser that looks at it."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from features import settings, warehouse
 from features.contract import Contract, read_contract
-from tests.plugins import browsing, serving
+from tests.plugins import serving
 from tests.plugins.contracts import manifest_with
 from tests.plugins.history import fill
 from tests.plugins.hostile import fill_hostile
@@ -26,32 +26,32 @@ FEATURES, DAYS = 100, 90
 sys.path.append(str(settings.PLUGINS_FOLDER))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def health_manifest(manifest: Path) -> Path:
     """The project's manifest with a hundred features in its main view."""
     return manifest_with(FEATURES, manifest, settings.RUN_DIR / "health" / "manifest.json")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def health_contract(health_manifest: Path) -> Contract:
     """What that manifest declares."""
     return read_contract(health_manifest)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def health_database(server: None, health_contract: Contract) -> Iterator[str]:
     """A warehouse with ninety days of a hundred features; gives its name. Read it; do not change it."""
     with filled("skewless_health", lambda connection: fill(connection, health_contract, days=DAYS)) as name:
         yield name
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hostile_manifest(manifest: Path) -> Path:
     """A manifest whose names and texts want to do harm, and which declares a model `hostile`."""
     return manifest_with(8, manifest, settings.RUN_DIR / "health" / "hostile.json", hostile=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hostile_database(server: None, hostile_manifest: Path) -> Iterator[str]:
     """A small warehouse in which every text wants to do harm; gives its name."""
     contract = read_contract(hostile_manifest)
@@ -64,75 +64,45 @@ def hostile_database(server: None, hostile_manifest: Path) -> Iterator[str]:
         yield name
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def airflow_metadata(server: None) -> None:
     """Airflow's own tables."""
     serving.prepare()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api_server(airflow_metadata: None, health_database: str, health_manifest: Path) -> Iterator[ApiServer]:
     """Airflow's api-server with our plugin on that history; its users are admin and viewer."""
     with serving.api_server("health-api-server", health_database, health_manifest) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hostile_server(airflow_metadata: None, hostile_database: str, hostile_manifest: Path) -> Iterator[ApiServer]:
     """The same on the hostile warehouse."""
     with serving.api_server("hostile-api-server", hostile_database, hostile_manifest) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin_token(api_server: ApiServer) -> str:
     """A bearer token of an administrator."""
     return api_server.token("admin")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def viewer_token(api_server: ApiServer) -> str:
     """A bearer token of somebody who may only look."""
     return api_server.token("viewer")
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator["Browser"]:
-    """A browser; a test that needs one is skipped where there is none, and fails where CI has to have one."""
-    from playwright.sync_api import sync_playwright
-
-    path = browsing.find()
-    if path is None:
-        if browsing.is_required():
-            pytest.fail(browsing.NOT_FOUND)
-        pytest.skip(browsing.NOT_FOUND)
-    with sync_playwright() as playwright:
-        # Its profile is a new folder that goes with it.
-        launched = playwright.chromium.launch(executable_path=path, args=browsing.flags())
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def looker(browser: "Browser", api_server: ApiServer) -> Looker:
     """Opens pages as a viewer who has logged in; says all that went wrong in them."""
     return Looker.logged_in(browser, api_server, "viewer")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hostile_looker(browser: "Browser", hostile_server: ApiServer) -> Looker:
     """The same of the hostile warehouse."""
     return Looker.logged_in(browser, hostile_server, "viewer")
-
-
-@pytest.fixture
-def screenshots() -> Callable[[Any, str], Path]:
-    """Saves what a page looks like under .run/test/screenshots; gives the file's path."""
-
-    def save(page: Any, name: str) -> Path:
-        path = settings.RUN_DIR / "screenshots" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=path, full_page=True)
-        return path
-
-    return save

@@ -65,14 +65,18 @@ class Looker:
     state: Any
 
     @classmethod
-    def logged_in(cls, browser: "Browser", server: ApiServer, user: str) -> "Looker":
-        """Logs in by Airflow's form."""
+    def logged_in(cls, browser: "Browser", server: ApiServer, user: str, secret: str | None = None) -> "Looker":
+        """Logs in by Airflow's form.
+
+        Args:
+            secret: the user's password; that of the servers of these tests, when it is not said.
+        """
         context = browser.new_context(viewport={"width": 1280, "height": HEIGHT})
         try:
             page = context.new_page()
             page.goto(server.url, wait_until="networkidle")
             page.locator("input[name=username]").fill(user)
-            page.locator("input[name=password]").fill(password(user))
+            page.locator("input[name=password]").fill(secret or password(user))
             page.locator("button[type=submit]").click()
             page.wait_for_url(lambda url: "/login" not in url)
             return cls(browser, server, context.storage_state())
