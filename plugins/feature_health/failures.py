@@ -18,7 +18,7 @@ HEADLINES = {
     405: "Nothing can be changed here",
     422: "This address says something that no page understands",
     500: "This page has a mistake",
-    503: "The warehouse does not answer",
+    503: "This cannot be read right now",
 }
 
 

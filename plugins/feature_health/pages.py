@@ -15,7 +15,8 @@ from feature_health.rendering import render
 from feature_health.tables import Table
 from features import settings
 from features.contract import Contract, read_contract
-from features.health.reading import read
+from features.errors import SkewlessError
+from features.health.reading import CannotRead, read
 from features.warehouse import Connection
 
 
@@ -126,9 +127,20 @@ def _asked(page: Page, request: Request) -> Asked:
 
 
 def _document(page: Page, asked: Asked, reader: Reader) -> Any:
-    contract = read_contract(settings.MANIFEST)
     with read() as connection:
-        return page.document(connection, contract, asked, reader)
+        return page.document(connection, contract(), asked, reader)
+
+
+def contract() -> Contract:
+    """What dbt declares.
+
+    Raises:
+        CannotRead: when there is no manifest, or a mistake in it, which no other address would mend.
+    """
+    try:
+        return read_contract(settings.MANIFEST)
+    except SkewlessError as error:
+        raise CannotRead(str(error)) from error
 
 
 def values_of(page: Page, shown: Shown, asked: Asked) -> dict[str, Any]:

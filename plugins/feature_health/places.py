@@ -12,10 +12,10 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 
+from feature_health import pages
 from feature_health.links import Links
 from feature_health.reader import Reader
-from features import settings
-from features.contract import Contract, read_contract
+from features.contract import Contract
 
 router = APIRouter()
 
@@ -69,7 +69,7 @@ def task(
 
 def _target(session: Any, dag_id: str, run_id: str, task_id: str = "", subject: str | None = None) -> Target:
     as_of = session.scalar(select(DagRun.partition_key).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
-    target = target_of(read_contract(settings.MANIFEST), dag_id, as_of, task_id, subject)
+    target = target_of(pages.contract(), dag_id, as_of, task_id, subject)
     if target is None:
         raise HTTPException(404, f"{dag_id} is no Dag of Skewless, so there is nothing to say of its runs here.")
     return target

@@ -245,7 +245,7 @@ def _parts(document: ModelPage, chosen: Chosen, formats: Formats) -> Figure:
     rows = [("whole holdout", whole, "now")]
     rows += [(one.name.replace("_", " "), one.value, "now") for one in chosen.slices if one.value.estimate is not None]
     rows += [(one.name.replace("_", " "), one.value, "before") for one in chosen.simple]
-    ends = [end for _, value, _ in rows for end in (value.estimate, value.low, value.high) if end is not None]
+    ends = [end for _, value, _ in rows for end in _triple(value) if end is not None] or [0.0, 1.0]
     room = 0.04 * (max(ends) - min(ends))
     figure = Figure(
         title="On slices, and beside simple models",
