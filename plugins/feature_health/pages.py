@@ -33,9 +33,15 @@ class AskedOfModel(Asked):
 
 
 class AskedOfView(Asked):
-    """Of which feature view; the first that dbt declares when it is not said."""
+    """Of which feature view; `usual_view` when it is not said."""
 
     view: str | None = None
+
+
+def usual_view(declared: Contract) -> str:
+    """The feature view that is meant when none is named: the first that a model uses."""
+    used = (model.feature_view.name for model in declared.models.values())
+    return next(used, next(iter(declared.feature_views), ""))
 
 
 @dataclass(frozen=True)

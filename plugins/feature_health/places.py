@@ -92,8 +92,7 @@ def target_of(
         subject: what a mapped task instance is about: a feature.
     """
     if dag_id in {"materialize_features", "rollback_features"}:
-        views = list(contract.feature_views)
-        named = next((view for view in views if view in task_id), views[0] if views else None)
+        named = next((view for view in contract.feature_views if view in task_id), pages.usual_view(contract))
         return Target("parity", {"view": named, "as_of": as_of})
     for model in contract.models:
         page = PAGES_OF_MODELS.get(dag_id.removeprefix(f"{model}_")) if dag_id.startswith(f"{model}_") else None

@@ -33,7 +33,7 @@ def test_a_warehouse_that_is_away_is_a_page(lonely: ApiServer, name: str) -> Non
     assert answer.status_code == 503
     assert "This cannot be read right now" in answer.text
     assert "skewless_is_not_here" in answer.text
-    assert "Check PGHOST" in answer.text
+    assert "make warehouse" in answer.text
     assert "Traceback" not in answer.text
 
 
@@ -41,7 +41,7 @@ def test_it_is_json_for_machines(lonely: ApiServer) -> None:
     answer = lonely.session("viewer").get(lonely.page("overview.json"), timeout=60)
     assert answer.status_code == 503
     assert answer.json()["error"] == "This cannot be read right now"
-    assert "Check PGHOST" in answer.json()["detail"]
+    assert "make warehouse" in answer.json()["detail"]
 
 
 def test_a_mistake_in_the_yaml_is_a_page(lonely: ApiServer, own_manifest: Path) -> None:

@@ -8,7 +8,7 @@ from feature_health.charts import WIDTH, Figure, numbers_up, times_across
 from feature_health.formats import Formats
 from feature_health.instants import Instant, key_of
 from feature_health.links import Links
-from feature_health.pages import AskedOfView, Page, Shown
+from feature_health.pages import AskedOfView, Page, Shown, usual_view
 from feature_health.reader import Reader
 from feature_health.tables import Column, Table
 from features.contract import Contract
@@ -56,7 +56,7 @@ class Found:
 
 
 def _document(connection: Connection, contract: Contract, asked: AskedOfPublications, reader: Reader) -> ParityPage:
-    view = contract.feature_view(asked.view or next(iter(contract.feature_views), ""))
+    view = contract.feature_view(asked.view or usual_view(contract))
     return parity_page(
         connection,
         view,
