@@ -57,6 +57,11 @@ class DecayBacktest:
     label_rows: int
     points: tuple[AgePoint, ...]
 
+    @property
+    def cadence(self) -> Cadence:
+        """What the policy takes from it."""
+        return Cadence(self.max_age_days, self.as_of, self.measured_days)
+
 
 @dataclass(frozen=True)
 class ChampionAge:
@@ -114,11 +119,10 @@ def champion_age(
     model: Model,
     version: str | None,
     trained_as_of: datetime | None,
-    backtest: DecayBacktest | None,
+    cadence: Cadence | None,
     at: datetime,
 ) -> ChampionAge:
     """The champion's age at an instant, judged as the policy does: by whole days."""
-    cadence = Cadence(backtest.max_age_days, backtest.as_of, backtest.measured_days) if backtest else None
     limit, source = age_limit(model.retraining, cadence)
     if trained_as_of is None:
         return ChampionAge(version, None, None, None, "none", limit, source)

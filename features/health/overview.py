@@ -3,14 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from features import warehouse
 from features.contract import Contract, Model
 from features.drift.decision import DriftStatus
+from features.health.decay import champion_age
 from features.retraining.decision import Cadence
-from features.retraining.policy import age_limit
 
 # Reports that are not about a feature's values.
 ROWS = "(rows)"
@@ -316,15 +316,15 @@ def _model(model: Model, state: Mapping[str, Any], incidents: int, at: datetime)
     trained, metric, now = state["trained_as_of"], model.promotion.metric, state["now"] or {}
     backtested = state["backtested_as_of"]
     cadence = Cadence(state["max_age_days"], backtested, state["measured_days"]) if backtested else None
-    limit, _ = age_limit(model.retraining, cadence)
+    age = champion_age(model, state["champion"], trained, cadence, at)
     return ModelHealth(
         model=model.name,
         owner=model.owner,
         champion=state["champion"],
         trained_as_of=trained,
-        age=_age(trained, limit, at),
-        age_days=(at - trained) / timedelta(days=1) if trained else None,
-        max_age_days=limit,
+        age=age.state,
+        age_days=age.age_days,
+        max_age_days=age.limit_days,
         decided_as_of=state["decided_as_of"],
         outcome=state["outcome"],
         trigger=state["trigger"],
@@ -336,9 +336,3 @@ def _model(model: Model, state: Mapping[str, Any], incidents: int, at: datetime)
         labels=now.get("labels"),
         incidents=incidents,
     )
-
-
-def _age(trained: datetime | None, limit: int, at: datetime) -> str:
-    if trained is None:
-        return "none"
-    return "due" if (at - trained).days >= limit else "young"

@@ -154,6 +154,7 @@ def retraining_page(
     backtest = newest_backtest(connection, model)
     champion = reigns[0] if reigns else None
     trained = champion.trained_as_of if champion else None
+    cadence = backtest.cadence if backtest else None
     return RetrainingPage(
         model=model.name,
         models=models,
@@ -167,7 +168,7 @@ def retraining_page(
         bands=bands(decided),
         reigns=reigns,
         backtest=backtest,
-        age=champion_age(model, champion.version if champion else None, trained, backtest, at),
+        age=champion_age(model, champion.version if champion else None, trained, cadence, at),
     )
 
 

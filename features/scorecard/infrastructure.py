@@ -66,7 +66,7 @@ def one_example(subject: Subject) -> Observation | None:
     text = (
         f"{entity} at {at:%Y-%m-%d %H:%M}Z: {explained['counted']:,} of {explained['events']:,} events counted, each "
         f"other with its reason; recomputed from them, the {len(view.features)} features that "
-        f"v{scored['model_version']} scored {scored['score']:.4f} are {'the same' if stored['is_same'] else 'others'}."
+        f"v{scored['model_version']} scored are {'the same' if stored['is_same'] else 'others'}."
     )
     return observed("infra_5", stored["is_same"] and explained["events"] > 0, text, at)
 

@@ -12,6 +12,7 @@ from feature_health.tables import Column, Table
 from feature_health.views.feature_charts import histogram, short
 from features import settings
 from features.contract import Contract
+from features.health.features import chosen_model
 from features.health.model import Chosen, Cohort, Estimate, Importance, ModelPage, Version, model_page
 from features.warehouse import Connection
 
@@ -27,7 +28,7 @@ class AskedOfVersion(AskedOfModel):
 
 
 def _document(connection: Connection, contract: Contract, asked: AskedOfVersion, reader: Reader) -> ModelPage:
-    model = contract.model(asked.model or next(iter(contract.models), ""))
+    model = chosen_model(contract, asked.model)
     return model_page(connection, model, tuple(contract.models), asked.version)
 
 

@@ -9,6 +9,7 @@ from feature_health.pages import AskedOfModel, Page, Shown
 from feature_health.reader import Reader
 from feature_health.tables import Column, Table
 from features.contract import Contract
+from features.health.features import chosen_model
 from features.health.score import ScoredTest, ScorePage, score_page
 from features.warehouse import Connection
 
@@ -25,7 +26,7 @@ class Scored:
 
 
 def _document(connection: Connection, contract: Contract, asked: AskedOfModel, reader: Reader) -> Scored:
-    model = contract.model(asked.model or next(iter(contract.models), ""))
+    model = chosen_model(contract, asked.model)
     return Scored(tuple(contract.models), score_page(connection, model, reader.at))
 
 
