@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale, UnknownLocaleError
@@ -39,7 +40,7 @@ class Reader:
     def of(cls, request: Request) -> "Reader":
         """From the address, the cookies and the browser's languages."""
         chosen = request.query_params.get("at")
-        zone, name = _zone(request.cookies.get(ZONE_COOKIE))
+        zone, name = _zone(_cookie(request, ZONE_COOKIE))
         return cls(
             at=_instant(chosen, zone) if chosen else datetime.now(UTC),
             is_now=not chosen,
@@ -63,7 +64,12 @@ def _instant(text: str, zone: tzinfo) -> datetime:
         raise Misread(f"at: {text!r} is not an instant such as 2013-12-24T01:00:00Z.") from None
 
 
-def _zone(name: str | None) -> tuple[tzinfo, str]:
+def _cookie(request: Request, name: str) -> str:
+    """As the script wrote it, which encodes what a cookie cannot hold."""
+    return unquote(request.cookies.get(name, ""))
+
+
+def _zone(name: str) -> tuple[tzinfo, str]:
     try:
         return (ZoneInfo(name), name) if name else (UTC, "UTC")
     except (ZoneInfoNotFoundError, ValueError):  # the latter: a name that is a path
@@ -73,7 +79,7 @@ def _zone(name: str | None) -> tuple[tzinfo, str]:
 def _locale(request: Request) -> Locale:
     """Airflow's language, else the browser's; English, which the pages are in, where neither is known."""
     accepted = parse_accept_header(request.headers.get("accept-language", ""), LanguageAccept)
-    for name in (request.cookies.get(LANGUAGE_COOKIE), *accepted.values()):
+    for name in (_cookie(request, LANGUAGE_COOKIE), *accepted.values()):
         try:
             if name:
                 return Locale.parse(name, sep="-")

@@ -54,6 +54,51 @@ def test_the_theme_that_is_chosen_in_airflow_wins_over_that_of_the_system(looker
         assert is_dark(sight.page.locator("body"))
 
 
+def test_times_and_numbers_are_written_as_in_airflow(looker: Looker) -> None:
+    with looker.look() as sight:
+        page = sight.page
+        page.goto(looker.server.url, wait_until="networkidle")
+        page.get_by_text("+00:00").click()
+        page.get_by_text("UTC (Coordinated Universal Time)").click(force=True)
+        page.keyboard.type("Berlin")
+        page.get_by_text("Europe/Berlin").click()
+        page.wait_for_function("localStorage.getItem('timezone') === '\"Europe/Berlin\"'")
+        page.evaluate("localStorage.setItem('i18nextLng', 'de')")
+        page.goto(f"{looker.server.url}/plugin/feature-health", wait_until="networkidle")
+        frame = page.frame_locator("iframe")
+        frame.locator("html[data-zone='Europe/Berlin'][data-language='de']").wait_for(state="attached")
+        # 12:00 UTC in June; and 3,850 rows in German.
+        assert frame.locator("td[data-label='As of']").first.inner_text() == "2026-06-30 14:00"
+        assert frame.locator("td[data-label='Rows']").first.inner_text() == "3.850"
+
+
+def test_mlflow_opens_in_a_window_of_its_own(looker: Looker) -> None:
+    with looker.look() as sight:
+        page = sight.page
+        page.goto(f"{looker.server.url}/plugin/feature-health", wait_until="networkidle")
+        frame = page.frame_locator("iframe")
+        frame.get_by_role("navigation").get_by_role("link", name="Model").click()
+        link = frame.locator("a[data-elsewhere]")
+        link.wait_for()
+        address = link.get_attribute("href")
+        assert address is not None
+        with page.expect_popup():
+            link.click()
+        assert "/plugin/feature-health" in page.url  # Airflow is still there
+        assert sight.foreign == [address.split("#")[0]]
+
+
+def test_a_zone_that_the_server_does_not_know_is_not_asked_for_forever(looker: Looker) -> None:
+    with looker.look() as sight:
+        sight.page.add_init_script("localStorage.setItem('timezone', '\"Nowhere/Atlantis\"')")
+        loads: list[str] = []
+        sight.page.on("load", lambda _: loads.append(sight.page.url))
+        sight.open(address("overview"))
+        sight.page.wait_for_timeout(2000)
+        assert len(loads) <= 2
+        assert sight.page.locator("html").get_attribute("data-zone") == "UTC"
+
+
 def is_dark(body: Any) -> bool:
     """Whether the page's background is nearer to black than to white."""
     colour = body.evaluate(
