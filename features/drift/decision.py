@@ -326,12 +326,17 @@ def _rates(
     for name, (rate, usual, n, warning, critical) in looks.items():
         if n:
             low, high = clopper_pearson(np.array([rate]), n, alpha / len(looks))
-            warning, critical = max(1.5 * usual, usual + warning), max(3 * usual, usual + critical)
+            warning, critical = rate_floors(usual, warning, critical)
             effects[name] = Effect(f"{name} rate", rate, float(low[0]), float(high[0]), warning, critical)
     for name, rate in (("not_finite", current.not_finite), ("invalid", current.invalid)):
         # Not statistics: one such row breaks the contract.
         effects[name] = Effect(f"{name} rate", rate, rate, rate, 0.0, 0.0) if rate else None
     return effects
+
+
+def rate_floors(usual: float, warning: float, critical: float) -> tuple[float, float]:
+    """From where on a rate is a warning, and critical: by so much more than usual, and by a multiple of it."""
+    return max(1.5 * usual, usual + warning), max(3 * usual, usual + critical)
 
 
 def _is_new(whole: Profile, grid: Grid, settings: DriftSettings) -> np.ndarray:

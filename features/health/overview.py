@@ -10,11 +10,13 @@ from features import warehouse
 from features.contract import Contract, Model
 from features.drift.decision import DriftStatus
 from features.health.decay import champion_age
+from features.health.publications import freshness
 from features.retraining.decision import Cadence
 
 # Reports that are not about a feature's values.
 ROWS = "(rows)"
-# The worst first: what could not be looked at is worse than what was found.
+# The worst first, among features: what could not be judged is worse than what is well. Among the reports of one feature
+# it is not (features.steps.watch): a window that was judged speaks for one that is too small.
 DRIFT_WORST_FIRST = (
     DriftStatus.ERROR,
     DriftStatus.MISSING_FEATURE,
@@ -166,7 +168,7 @@ def _views(connection: warehouse.Connection, contract: Contract, at: datetime) -
             entity=", ".join(view.entity),
             owner=view.owner,
             features=len(view.features),
-            freshness=_freshness(live.get(view.name, NOTHING)["expires_at"], at),
+            freshness=freshness(live.get(view.name, NOTHING)["expires_at"], at),
             **{name: live.get(view.name, NOTHING)[name] for name in OF_LIVE},
             tests_failed=tested.get(view.name, NOTHING)["tests_failed"],
             tests_run=tested.get(view.name, NOTHING)["tests_run"],
@@ -215,12 +217,6 @@ TESTED = """
     where ended.status <> 'skipped'
     group by declared.feature_view
 """
-
-
-def _freshness(expires_at: datetime | None, at: datetime) -> str:
-    if expires_at is None:
-        return "unpublished"
-    return "fresh" if at < expires_at else "stale"
 
 
 def _worst_drift(connection: warehouse.Connection, contract: Contract) -> dict[str, tuple[str, str, str]]:

@@ -92,7 +92,14 @@ def live_of(connection: warehouse.Connection, view: FeatureView, at: datetime) -
         """,
         {"view": view.name, "expires_after": view.expires_after},
     ).fetchone()
-    return Live(**row, freshness="fresh" if at < row["expires_at"] else "stale") if row else None
+    return Live(**row, freshness=freshness(row["expires_at"], at)) if row else None
+
+
+def freshness(expires_at: datetime | None, at: datetime) -> str:
+    """fresh or stale by the clock, or unpublished."""
+    if expires_at is None:
+        return "unpublished"
+    return "fresh" if at < expires_at else "stale"
 
 
 def earlier_of(connection: warehouse.Connection, view: FeatureView, live: Live | None) -> tuple[Earlier, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 from features import warehouse
 from features.contract import DriftSettings, Valid
 from features.drift import baselines, store
+from features.drift.decision import rate_floors
 from features.drift.hours import HOUR, expected_of
 from features.drift.profile import Profile
 from features.drift.sketch import Sketch
@@ -179,7 +180,7 @@ def _point(row: dict[str, Any], settings: DriftSettings) -> Point:
 
 def missing_floor(usual: float | None, settings: DriftSettings) -> float | None:
     """What `features.drift.decision` holds the share of missing values against, but for how a feature strays anyway."""
-    return None if usual is None else max(1.5 * usual, usual + settings.missing_warning)
+    return None if usual is None else rate_floors(usual, settings.missing_warning, settings.missing_critical)[0]
 
 
 def incidents_of(connection: warehouse.Connection, model: str, feature: str) -> tuple[Incident, ...]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup, escape
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num, num2date
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.ticker import MaxNLocator
 
 from feature_health.reader import Reader
@@ -248,12 +248,6 @@ def times_across(low: datetime, high: datetime, reader: Reader, width: float = W
     texts = ConciseDateFormatter(locator, tz=reader.zone).format_ticks(places) if places else []
     ticks = tuple((float(place), text) for place, text in zip(places, texts, strict=True))
     return Scale(float(date2num(low)), float(date2num(high)), LEFT, width - RIGHT, ticks)
-
-
-def time_at(place: float) -> datetime:
-    """The instant of a number on a scale of times."""
-    found: datetime = num2date(place)
-    return found
 
 
 def spark(values: Sequence[float | None], ceiling: float, label: str, mark: float | None = None) -> Markup:

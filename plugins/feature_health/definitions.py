@@ -294,7 +294,6 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "differs_in": Definition("Differs in", "Features with a cell that differs; (entities) is the set of them."),
     "publication_note": Definition("Note", "What the ledger says of it: accepted skew, or rollback, with the reason."),
-    "accepted_because": Definition("Accepted because", "Why it was published although cells differ."),
     "log_cells": Definition(
         "In the log",
         "Cells of logged requests that differ from a recomputation at their own as_of, of all that were compared.",

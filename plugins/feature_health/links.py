@@ -1,8 +1,8 @@
 """Where things are. All pages are in one folder, so that links are relative and work wherever Airflow is served."""
 
-from datetime import UTC
 from urllib.parse import quote, urlencode
 
+from feature_health.instants import key_of
 from feature_health.reader import Reader
 
 
@@ -10,7 +10,7 @@ class Links:
     """Addresses of pages, with the clock that the reader chose; and of Airflow's own pages."""
 
     def __init__(self, reader: Reader) -> None:
-        self._at = {} if reader.is_now else {"at": reader.at.astimezone(UTC).isoformat().replace("+00:00", "Z")}
+        self._at = {} if reader.is_now else {"at": key_of(reader.at)}
 
     def to(self, page: str, **parameters: object) -> str:
         """A page; parameters that are None are left out."""

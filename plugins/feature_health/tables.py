@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Literal
@@ -114,7 +114,6 @@ class Table:
     empty: str
     anchor: Callable[[Any], str] | None = None
     marked: Callable[[Any], bool] | None = None
-    classes: str = field(default="")
 
     def csv(self) -> str:
         """As a spreadsheet reads it: times in ISO 8601, numbers as they are, and no cell that would be run."""

@@ -51,7 +51,6 @@ class Found:
     as_of: datetime
     publication_id: int
     model: str
-    accepted_because: str | None
     finding: Finding
 
 
@@ -205,7 +204,7 @@ def _of_hours(document: ParityPage) -> list[Found]:
 
 def _found(as_of: datetime, publication_id: int, model: str, compared: Compared) -> Iterable[Found]:
     for finding in compared.findings:
-        yield Found(as_of, publication_id, model, compared.accepted_because, finding)
+        yield Found(as_of, publication_id, model, finding)
 
 
 def _findings(document: ParityPage, links: Links, name: str, caption: str, found: list[Found]) -> Table:

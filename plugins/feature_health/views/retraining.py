@@ -14,6 +14,7 @@ from feature_health.reader import Reader
 from feature_health.tables import Column, Table
 from features.contract import Contract
 from features.health.decay import DecayBacktest
+from features.health.features import chosen_model
 from features.health.retraining import WINDOW_DAYS, RetrainingPage, Stretch, retraining_page
 from features.retraining.decision import Outcome
 from features.warehouse import Connection
@@ -44,7 +45,7 @@ class AskedOfDecisions(AskedOfModel):
 def _document(connection: Connection, contract: Contract, asked: AskedOfDecisions, reader: Reader) -> RetrainingPage:
     return retraining_page(
         connection,
-        contract.model(asked.model or next(iter(contract.models), "")),
+        chosen_model(contract, asked.model),
         tuple(contract.models),
         reader.at,
         outcome=asked.outcome,
