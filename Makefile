@@ -8,6 +8,7 @@ PYTHON ?= python3
 MODEL ?= churn
 EVERY ?= 30
 PORT ?= 8000
+JOBS ?= 2
 RUN := $(CURDIR)/.run
 BIN := $(CURDIR)/.venv/bin
 
@@ -22,8 +23,8 @@ demo: install ## Load a year of real events, run the Dags through a real schedul
 	$(BIN)/skewless demo
 
 .PHONY: test
-test: install-dev ## Run every test, the whole chain through a real scheduler included
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: install-dev ## Run every test, the whole chain through a real scheduler included [JOBS=2 at a time]
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: help
 help: ## Show this list

@@ -12,8 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Before anything of ours is imported: settings read these once.
-# A second run at the same time names a folder of its own.
+# A second run at the same time names a folder of its own; so does each worker of one run, with servers of its own.
 RUN_DIR = Path(os.environ.setdefault("SKEWLESS_TEST_RUN_DIR", str(ROOT / ".run" / "test")))
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    RUN_DIR /= worker
 os.environ["SKEWLESS_RUN_DIR"] = str(RUN_DIR)
 for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", "AIRFLOW_", "MLFLOW_", "REDIS_"))]:
     del os.environ[inherited]
@@ -35,6 +37,22 @@ with socket.socket() as one, socket.socket() as other:
 os.environ.update(environment.postgres() | environment.tools() | environment.airflow())
 
 AS_OF = "2013-07-02T00:00:00"
+
+# What takes longest begins first, beside everything else.
+LONGEST_FIRST = ("tests/test_chain.py", "tests/plugins")
+TOGETHER = ("tests/plugins",)  # they share what takes a minute to fill
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives each file, or folder whose files share expensive fixtures, to one worker; and decides who begins."""
+
+    def place(item: pytest.Item) -> str:
+        path = item.path.relative_to(ROOT).as_posix()
+        return next((folder for folder in TOGETHER if path.startswith(folder)), path)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(place(item)))
+    items.sort(key=lambda item: LONGEST_FIRST.index(place(item)) if place(item) in LONGEST_FIRST else 99)
 
 
 @pytest.fixture(scope="session")
