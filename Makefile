@@ -103,6 +103,19 @@ manifest: install ## Parse the dbt project; the Dags are generated from what it 
 	@eval "$$($(BIN)/skewless env)"
 	$(BIN)/dbt parse --quiet
 
+##@ In containers
+.PHONY: secrets
+secrets: ## Write .env for docker compose, with a strong secret wherever there is none yet
+	@python3 scripts/write_env.py
+
+.PHONY: demo-compose
+demo-compose: secrets ## The demo in containers: docker compose up --wait, then the same story
+	# 2013 is replayed by hand: an hourly run of today would only find the source stale.
+	export SKEWLESS_MATERIALIZE_CRON="0 0 29 2 *" SKEWLESS_DECAY_CRON="0 0 29 2 *"
+	docker compose up --wait
+	docker compose run --rm loader skewless load-sample
+	docker compose run --rm cli skewless demo --deployed
+
 ##@ Development
 .PHONY: install
 install: .venv/installed ## Create .venv with everything that runs, pinned by hash

@@ -18,6 +18,7 @@ from features import settings, warehouse
 from features.contract import Model, read_contract
 from features.errors import SkewlessError
 from features.local import environment, postgres, servers
+from features.roles import ROLES, ensure_login
 
 # Tables need room where no terminal says how wide it is, as in a CI log.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
@@ -466,11 +467,47 @@ def down() -> None:
 
 
 @main.command()
-def demo() -> None:
+@click.option(
+    "--deployed",
+    is_flag=True,
+    help="On the Airflow at AIRFLOW_API_URL, whose admin has ADMIN_PASSWORD, and a new warehouse with the sample.",
+)
+def demo(deployed: bool) -> None:
     """Load a year of real events, run the Dags for a few instants of 2013, and show what came out."""
+    from features.deployment.initialise import required
     from features.local import demo as command
 
-    command.run(console)
+    if deployed:
+        command.run_deployed(required("AIRFLOW_API_URL"), required("ADMIN_PASSWORD"), console)
+    else:
+        command.run(console)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--role", "roles", multiple=True, required=True, type=click.Choice(list(ROLES)), help="May be repeated.")
+def create_login(name: str, roles: tuple[str, ...]) -> None:
+    """Create the login NAME of the warehouse, or change what it may do and its password.
+
+    The password is that of SKEWLESS_NEW_PASSWORD, or is asked for; the server sees only a hash of it.
+    """
+    password = os.environ.get("SKEWLESS_NEW_PASSWORD") or click.prompt(
+        f"Password of {name}", hide_input=True, confirmation_prompt=True
+    )
+    with warehouse.connect() as connection:
+        ensure_login(connection, name, roles, password)
+    click.echo(f"{name} may log in: {'; '.join(f'{role} {ROLES[role]}' for role in roles)}.")
+
+
+@main.command()
+def init() -> None:
+    """Prepare everything that docker-compose.yml's services need: tables, logins, pool, connection, admin, manifest.
+
+    It may be run again at any time, as after an upgrade or when a secret in .env was changed.
+    """
+    from features.deployment.initialise import initialise
+
+    initialise(click.echo)
 
 
 if __name__ == "__main__":

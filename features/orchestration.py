@@ -34,6 +34,7 @@ CONTRACT: Contract = read_contract(settings.MANIFEST)
 
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "skewless",
+    "pool": settings.POOL,
     "retries": 2,
     "retry_delay": timedelta(seconds=30),
     # A mistake stays one however often it is tried; a server that is away may come back.

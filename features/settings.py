@@ -25,6 +25,9 @@ def online_namespace() -> str:
     return os.environ.get("SKEWLESS_ONLINE_NAMESPACE") or WAREHOUSE_DATABASE
 
 
+# The Airflow pool of every task. Airflow's own has room for 128 at once; a deployment may name a smaller one.
+POOL = os.environ.get("SKEWLESS_POOL", "default_pool")
+
 # When materialize_features starts by itself. Feature rows for training assume what this says: hourly, on the hour.
 MATERIALIZE_CRON = os.environ.get("SKEWLESS_MATERIALIZE_CRON", "0 * * * *")
 

@@ -13,6 +13,7 @@ from psycopg.rows import DictRow, dict_row
 
 from features import settings
 from features.errors import SkewlessError
+from features.roles import ROLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,10 @@ SESSION = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c extra_f
 
 class WarehouseUnavailable(SkewlessError):
     """The server could not be reached or did not let us in."""
+
+
+class NotAllowed(SkewlessError):
+    """The login lacks a right that this work needs."""
 
 
 def host() -> str:
@@ -48,6 +53,7 @@ def connect(database: str | None = None, *, autocommit: bool = False, options: s
 
     Raises:
         WarehouseUnavailable: with the host, the database and what to do about it.
+        NotAllowed: when the block asks for what the login may not do.
     """
     database = database or settings.WAREHOUSE_DATABASE
     try:
@@ -64,7 +70,18 @@ def connect(database: str | None = None, *, autocommit: bool = False, options: s
     except psycopg.OperationalError as error:
         raise WarehouseUnavailable(_unavailable(database, error)) from error
     with connection:
-        yield connection
+        try:
+            yield connection
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise NotAllowed(_not_allowed(error)) from error
+
+
+def _not_allowed(error: psycopg.Error) -> str:
+    said = str(error).strip().splitlines()[0]
+    return (
+        f"{user()} may not do this: {said}. Each kind of work has a role ({', '.join(ROLES)}); ask your administrator "
+        f"to run `grant ROLE to {user()}`, or log in as another PGUSER."
+    )
 
 
 def _unavailable(database: str, error: psycopg.OperationalError) -> str:

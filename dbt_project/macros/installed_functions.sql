@@ -8,6 +8,9 @@
 
     Function bodies are texts, so rebuilding a table below does not drop them. They compute in UTC whatever the caller's
     time zone, in which a day may have 23 hours.
+
+    Who may select from the view may call <view>_as_of, although the events it reads are not for them: it runs with its
+    owner's rights, so nothing in it may depend on the caller's search path. The others run with the caller's.
 -#}
 {% macro install_functions(compiled, events) %}
     {%- set entity = entity_of(model) -%}
@@ -15,11 +18,23 @@
     {%- set at_one_instant = 'select ' ~ entity | join(', ') ~ ', ' ~ instant ~ ' as as_of from '
         ~ unnested(entity) -%}
     {%- set each_at_its_own = 'select * from ' ~ unnested(entity + ['as_of']) -%}
-    {%- do run_query(as_of_function('_as_of', 'timestamptz', compiled, at_one_instant)) -%}
+    {%- do run_query(as_of_function('_as_of', 'timestamptz', compiled, at_one_instant, is_for_readers=true)) -%}
     {%- do run_query(as_of_function('_as_of_each', 'timestamptz[]', compiled, each_at_its_own)) -%}
     {%- do run_query(entities_function(events, entity)) -%}
     {%- do run_query(explain_function(events, entity, model.config.meta.lookback_days)) -%}
+    {%- do run_query(grant_to_readers(entity, config.get('grants', {}).get('select', []))) -%}
 {% endmacro %}
+
+
+{% macro grant_to_readers(entity, readers) -%}
+    {%- set types = [] -%}
+    {%- for column in entity -%}{%- do types.append(model.columns[column].data_type ~ '[]') -%}{%- endfor -%}
+    {%- set signature = function_name('', '_as_of') ~ '(' ~ (types + ['timestamptz']) | join(', ') ~ ')' -%}
+revoke execute on function {{ signature }} from public;
+{%- if readers %}
+grant execute on function {{ signature }} to {{ ([readers] if readers is string else readers) | map('string') | join(', ') }};
+{%- endif %}
+{%- endmacro %}
 
 
 {#- The function's array parameters, side by side, as a relation with these columns. -#}
@@ -43,10 +58,14 @@
 {%- endmacro %}
 
 
-{% macro as_of_function(suffix, instant_type, compiled, spine) -%}
+{% macro as_of_function(suffix, instant_type, compiled, spine, is_for_readers=false) -%}
 create or replace function {{ function_name('', suffix) }}({{ key_parameters(entity_of(model), '[]') }}as_of {{ instant_type }})
 returns setof {{ this.include(database=false) }}
 language sql stable parallel safe
+{%- if is_for_readers %}
+security definer
+{%- endif %}
+set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $as_of$
 select

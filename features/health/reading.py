@@ -48,6 +48,8 @@ def read() -> Iterator[warehouse.Connection]:
     try:
         with warehouse.connect(options=OPTIONS) as connection:
             yield connection
+    except warehouse.NotAllowed as error:
+        raise CannotRead(_no_role(str(error.__cause__).strip().splitlines()[0])) from error
     except warehouse.WarehouseUnavailable as error:
         if ROLE in str(error) or "set role" in str(error):
             raise CannotRead(_no_role(str(error))) from error
@@ -65,8 +67,6 @@ def _explained(error: psycopg.Error) -> SkewlessError:
             return Busy(f"The warehouse did not answer within {STATEMENT_TIMEOUT_SECONDS} s. Try again in a moment.")
         case errors.UndefinedTable() | errors.UndefinedColumn() | errors.InvalidSchemaName():
             return CannotRead(f"The warehouse's tables are older than these pages ({said}). Run `make warehouse`.")
-        case errors.InsufficientPrivilege():
-            return CannotRead(_no_role(said))
         case psycopg.OperationalError():
             return warehouse.WarehouseUnavailable(
                 f"The connection to the warehouse broke: {said}. Load the page again."

@@ -57,7 +57,10 @@ def run(console: Console) -> None:
     try:
         started += servers.start()
         _prepare(console)
-        _tell_the_story(console)
+        try:
+            _tell_the_story(AirflowApi(), console)
+        finally:
+            stack.stop()
         with warehouse.connect() as connection:
             summary.show(connection, MODEL, console)
     finally:
@@ -66,6 +69,39 @@ def run(console: Console) -> None:
         f"\nDone in {time.monotonic() - began:.0f} s. "
         "Look around: [b]make up[/b] (Airflow, MLflow), [b]make psql[/b] (SQL)."
     )
+
+
+def run_deployed(url: str, password: str, console: Console) -> None:
+    """Tells the same story on an Airflow that runs already, such as that of docker-compose.yml.
+
+    Nothing is started over: the warehouse has to be new, with the sample loaded.
+
+    Args:
+        url: of Airflow.
+        password: of its user `admin`.
+
+    Raises:
+        SkewlessError: when the warehouse is not new, or as `run`.
+    """
+    began = time.monotonic()
+    _refuse_unless_new()
+    _tell_the_story(AirflowApi(url, password), console)
+    with warehouse.connect() as connection:
+        summary.show(connection, MODEL, console)
+    console.print(f"\nDone in {time.monotonic() - began:.0f} s. Airflow goes on running; its hourly Dag is paused.")
+
+
+def _refuse_unless_new() -> None:
+    with warehouse.connect() as connection:
+        has_events = connection.execute("select 1 from raw.session_events limit 1").fetchone()
+        has_published = connection.execute("select 1 from serving.publications limit 1").fetchone()
+    if not has_events:
+        raise SkewlessError("There are no events yet: docker compose run --rm loader skewless load-sample")
+    if has_published or not _holds_only_the_sample():
+        raise SkewlessError(
+            "This warehouse has been in use, and the demo leaves it alone. To start over, all data lost: "
+            "docker compose down --volumes"
+        )
 
 
 def _prepare(console: Console) -> None:
@@ -88,21 +124,17 @@ def _prepare(console: Console) -> None:
         stack.start(with_mlflow=False, extra=dict.fromkeys(("SKEWLESS_MATERIALIZE_CRON", "SKEWLESS_DECAY_CRON"), NEVER))
 
 
-def _tell_the_story(console: Console) -> None:
-    try:
-        with console.status("Waiting for Airflow to read the Dags") as status:
-            api = AirflowApi()
-            wait_for_dags(api)
-            for number, key in enumerate(STORY, start=1):
-                status.update(f"Partition {number} of {len(STORY)}: {key}")
-                run_partition(api, key, console)
-                if key == AGEING_IS_MEASURED_AFTER:
-                    status.update(f"Measuring how fast {MODEL} ages")
-                    run_dag(api, DECAY_BACKTEST, key, console)
-            for dag_id in (CHAIN[0], DECAY_BACKTEST):
-                api.set_paused(dag_id, True)
-    finally:
-        stack.stop()
+def _tell_the_story(api: AirflowApi, console: Console) -> None:
+    with console.status("Waiting for Airflow to read the Dags") as status:
+        wait_for_dags(api)
+        for number, key in enumerate(STORY, start=1):
+            status.update(f"Partition {number} of {len(STORY)}: {key}")
+            run_partition(api, key, console)
+            if key == AGEING_IS_MEASURED_AFTER:
+                status.update(f"Measuring how fast {MODEL} ages")
+                run_dag(api, DECAY_BACKTEST, key, console)
+        for dag_id in (CHAIN[0], DECAY_BACKTEST):
+            api.set_paused(dag_id, True)
 
 
 def _start_over() -> None:

@@ -87,8 +87,9 @@ def write_rows(connection: warehouse.Connection, rows: Iterable[LoggedInference]
     if not converted:
         return 0
     connection.execute(
+        # Of the table's type, since who may write to the log need not be one who may read it.
         f"create temporary table fresh_inferences on commit drop as select {COLUMNS}"
-        " from monitoring.inference_log with no data"
+        " from (select (null::monitoring.inference_log).*) as nothing with no data"
     )
     with connection.cursor().copy(f"copy fresh_inferences ({COLUMNS}) from stdin") as copy:
         for columns in converted:

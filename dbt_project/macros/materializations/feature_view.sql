@@ -25,7 +25,7 @@
     {%- do run_query(record_feature_version(around_spine(sql, 'spine'))) -%}
     {%- do run_query(record_build(events)) -%}
 
-    {%- do apply_grants(this, config.get('grants'), should_revoke=true) -%}
+    {%- do apply_grants(this, config.get('grants'), should_revoke=false) -%}
     {%- do persist_docs(this.incorporate(type='table'), model) -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() -%}

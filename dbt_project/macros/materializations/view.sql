@@ -20,7 +20,7 @@
         {{ sql }}
     {% endcall %}
 
-    {%- do apply_grants(this, config.get('grants'), should_revoke=true) -%}
+    {%- do apply_grants(this, config.get('grants'), should_revoke=false) -%}
     {%- do persist_docs(this.incorporate(type='view'), model) -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() -%}

@@ -1,0 +1,1 @@
+"""What the containers of docker-compose.yml run beside Airflow and MLflow: their preparation and health checks."""

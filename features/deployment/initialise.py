@@ -1,0 +1,106 @@
+"""`skewless init`: everything that has to be there before the services start. It may run as often as one likes.
+
+What has a password gets the one that its variable names, so that a changed secret is taken over by running it again.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import psycopg
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from features import warehouse
+from features.errors import SkewlessError
+from features.local import environment
+from features.migrations import migrate
+from features.roles import ensure_login
+
+# Who logs in to the warehouse, as what. The password of each is in the variable NAME_PASSWORD.
+LOGINS = {
+    "pipeline": ["transformer", "trainer"],  # Airflow's tasks
+    "health": ["monitor_reader"],  # Airflow's api-server, for the pages of Feature health
+    "ingest": ["loader"],
+    "service": ["serving_reader", "feature_server"],
+}
+METADATA = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+REGISTRY = "mlflow"
+AIRFLOW_TIMEOUT_SECONDS = 600
+
+Tell = Callable[[str], None]
+
+
+def initialise(tell: Tell) -> None:
+    """Brings the warehouse, the registry, Airflow's metadata and dbt's manifest up to date.
+
+    Args:
+        tell: is told what is done, step by step.
+
+    Raises:
+        SkewlessError: naming the variable that is missing, or with the output of the step that failed.
+    """
+    passwords = {name: required(f"{name.upper()}_PASSWORD") for name in (*LOGINS, REGISTRY, "admin")}
+    migrate()
+    tell(f"The warehouse's tables are up to date ({warehouse.host()}).")
+    with warehouse.connect() as connection:
+        for name, roles in LOGINS.items():
+            ensure_login(connection, name, roles, passwords[name])
+    tell("Logins: " + ", ".join(f"{name} ({', '.join(roles)})" for name, roles in LOGINS.items()) + ".")
+    _ensure_registry(passwords[REGISTRY])
+    tell("The registry's database is there.")
+    _run([sys.executable, "-m", "airflow", "db", "migrate"])
+    _run([sys.executable, "-m", "features.deployment.airflow_metadata"])
+    tell("Airflow's tables are up to date; pool, connection and admin are there.")
+    _run(["dbt", "parse", "--quiet"], environment.dbt())
+    tell("dbt's manifest is written.")
+
+
+def required(variable: str) -> str:
+    """The value of an environment variable.
+
+    Raises:
+        SkewlessError: when it is not set.
+    """
+    value = os.environ.get(variable)
+    if not value:
+        raise SkewlessError(f"{variable} is not set. `make secrets` writes it to .env, which docker compose reads.")
+    return value
+
+
+def _ensure_registry(password: str) -> None:
+    """MLflow's database and its owner, beside Airflow's metadata."""
+    url = make_url(required(METADATA))
+    login, database = sql.Identifier(REGISTRY), sql.Identifier(REGISTRY)
+    try:
+        with psycopg.connect(
+            host=url.host, port=url.port, user=url.username, password=url.password, dbname=url.database, autocommit=True
+        ) as connection:
+            hashed = connection.pgconn.encrypt_password(password.encode(), REGISTRY.encode(), b"scram-sha-256").decode()
+            known = connection.execute("select 1 from pg_roles where rolname = %s", [REGISTRY]).fetchone()
+            statement = "alter role {} login password {}" if known else "create role {} login password {}"
+            connection.execute(sql.SQL(statement).format(login, sql.Literal(hashed)))
+            if not connection.execute("select 1 from pg_database where datname = %s", [REGISTRY]).fetchone():
+                connection.execute(sql.SQL("grant {} to current_user").format(login))
+                connection.execute(sql.SQL("create database {} owner {}").format(database, login))
+    except psycopg.Error as error:
+        raise SkewlessError(
+            f"The registry's database on {url.host} cannot be prepared: {str(error).strip().splitlines()[0]}. Check "
+            f"{METADATA}."
+        ) from error
+
+
+def _run(command: list[str], extra: dict[str, str] | None = None) -> None:
+    done = subprocess.run(  # noqa: S603 - our own commands
+        command,
+        env={**os.environ, **(extra or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=AIRFLOW_TIMEOUT_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
+        raise SkewlessError(f"{' '.join(command[-3:])} failed:\n{said}")

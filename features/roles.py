@@ -1,0 +1,66 @@
+"""Who may do what in the warehouse: roles, made by a migration, and the logins that are members of them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from psycopg import errors, sql
+
+from features.errors import SkewlessError
+
+if TYPE_CHECKING:
+    from features.warehouse import Connection
+
+# Nobody logs in as a role: a login is a member of one or several, so that who does the work can change without a grant.
+ROLES = {
+    "loader": "inserts events into raw",
+    "transformer": "runs dbt and publishes; owns what dbt makes",
+    "trainer": "scores, watches, decides and trains, on what dbt made",
+    "serving_reader": "reads the serving views, and nothing else",
+    "feature_server": "is what a service needs: live features, and the log of its requests",
+    "monitor_reader": "reads what Feature health shows",
+}
+SHORTEST_PASSWORD = 12
+
+
+def ensure_login(connection: "Connection", name: str, roles: Sequence[str], password: str) -> None:
+    """Makes a login a member of exactly these of our roles, with this password; creates it when it is missing.
+
+    Only a hash of the password is sent, so that it is in no log of the server.
+
+    Args:
+        connection: of somebody who may create roles, and grant these.
+
+    Raises:
+        SkewlessError: when a role is none of ours, the login cannot log in by design, or the password is too short.
+    """
+    _check(name, roles, password)
+    login = sql.Identifier(name)
+    hashed = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    try:
+        with connection.transaction():
+            known = connection.execute("select 1 from pg_catalog.pg_roles where rolname = %s", [name]).fetchone()
+            statement = "alter role {} login password {}" if known else "create role {} login password {}"
+            connection.execute(sql.SQL(statement).format(login, sql.Literal(hashed)))
+            for role in ROLES:
+                change = "grant {} to {}" if role in roles else "revoke {} from {}"
+                connection.execute(sql.SQL(change).format(sql.Identifier(role), login))
+    except errors.InsufficientPrivilege as error:
+        raise SkewlessError(
+            f"The login {name} cannot be made: {str(error).strip().splitlines()[0]}. Log in as the PGUSER that runs "
+            "the migrations, or as an administrator."
+        ) from error
+    except errors.UndefinedObject as error:
+        raise SkewlessError(
+            f"The login {name} cannot be made: {str(error).strip().splitlines()[0]}. Run `make warehouse` first; its "
+            "migrations make the roles."
+        ) from error
+
+
+def _check(name: str, roles: Sequence[str], password: str) -> None:
+    unknown = sorted(set(roles) - set(ROLES))
+    if unknown or not roles:
+        raise SkewlessError(f"{', '.join(unknown) or 'Nothing'} is no role of ours; there are {', '.join(ROLES)}.")
+    if name in ROLES:
+        raise SkewlessError(f"{name} is a role, and nobody logs in as one. Give the login a name of its own.")
+    if len(password) < SHORTEST_PASSWORD:
+        raise SkewlessError(f"The password of {name} is too short: {SHORTEST_PASSWORD} characters at least.")
