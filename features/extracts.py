@@ -177,8 +177,9 @@ def _typed(connection: warehouse.Connection, roles: Sequence[tuple[str, Role]]) 
 
 def _watermark(connection: warehouse.Connection, model: Model, as_of: datetime) -> str | None:
     """The newest record that was known at as_of."""
-    query = sql.SQL("select max(ingested_at) as newest from {} where ingested_at <= %s")
-    row = connection.execute(query.format(sql.Identifier(*model.feature_view.events)), [as_of]).fetchone()
+    view = model.feature_view
+    known_until = sql.Identifier(view.schema_name, f"{view.name}_known_until")
+    row = connection.execute(sql.SQL("select {}(%s) as newest").format(known_until), [as_of]).fetchone()
     return row["newest"].isoformat() if row and row["newest"] else None
 
 

@@ -12,14 +12,28 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from features.local import postgres
+from tests.plugins import browsing
 
 PROGRAMS = postgres.psql().parent
+
+
+def system_programs() -> Path:
+    """Those of the PostgreSQL that is installed on this machine; the package's knows no TLS.
+
+    A test that needs them is skipped where there are none, and fails where CI has to have them.
+    """
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if found:
+        return found[-1].parent
+    nowhere = "no PostgreSQL is installed under /usr/lib/postgresql; apt-get install postgresql"
+    pytest.fail(nowhere) if browsing.is_required() else pytest.skip(nowhere)
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class PostgresServer:
     port: int
     user: str
     password: str
+    programs: Path = PROGRAMS
 
     def variables(self, **changes: str) -> dict[str, str]:
         """libpq's variables for its first login."""
@@ -43,14 +58,14 @@ class PostgresServer:
 
     def stop(self, mode: str = "fast") -> None:
         """Stops it; its data stay."""
-        _as_owner([PROGRAMS / "pg_ctl", "-D", self.folder / "data", "-m", mode, "-w", "stop"])
+        _as_owner([self.programs / "pg_ctl", "-D", self.folder / "data", "-m", mode, "-w", "stop"])
 
     def start(self) -> None:
         """Starts it on the port that it had."""
         options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories={self.folder}"
         _as_owner([
-            PROGRAMS / "pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-o", options, "-w", "-t", "60",
-            "start",
+            self.programs / "pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-o", options, "-w",
+            "-t", "60", "start",
         ])  # fmt: skip
 
 
@@ -65,9 +80,10 @@ def password_server(
         settings: lines of postgresql.conf.
         tls: only encrypted connections; the certificate of the authority is `ca.crt` in the folder.
     """
+    programs = system_programs() if tls else PROGRAMS
     folder.mkdir(parents=True)
     _give_to_owner(folder)
-    server = PostgresServer(folder, free_port(), user, password)
+    server = PostgresServer(folder, free_port(), user, password, programs)
     try:
         _initialise(server, dict(settings or {}), tls)
         server.start()
@@ -89,7 +105,7 @@ def _initialise(server: PostgresServer, settings: dict[str, str], tls: bool) -> 
     password_file.write_text(server.password)
     _give_to_owner(password_file)
     _as_owner([
-        PROGRAMS / "initdb", "-D", server.folder / "data", "-U", server.user, "--pwfile", password_file,
+        server.programs / "initdb", "-D", server.folder / "data", "-U", server.user, "--pwfile", password_file,
         "--auth", "scram-sha-256", "-E", "UTF8", "--no-sync",
     ])  # fmt: skip
     password_file.unlink()

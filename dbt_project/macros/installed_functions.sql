@@ -4,13 +4,15 @@
         <view>_as_of(<key>s[], ..., as_of)         its rows for these entities, known or not, at any instant
         <view>_as_of_each(<key>s[], ..., as_of[])  the same with an instant for each entity; it fills the table
         <view>_entities(as_of)                     the entities known at an instant
+        <view>_known_until(as_of)                  when the newest record arrived that was known at an instant
         explain_<view>(<key>, ..., as_of)          the events of one entity: those that counted, and why others did not
 
     Function bodies are texts, so rebuilding a table below does not drop them. They compute in UTC whatever the caller's
     time zone, in which a day may have 23 hours.
 
-    Who may select from the view may call <view>_as_of, although the events it reads are not for them: it runs with its
-    owner's rights, so nothing in it may depend on the caller's search path. The others run with the caller's.
+    Who may select from the view may call <view>_as_of and <view>_known_until, although the events they read are not for
+    them: these run with their owner's rights, so nothing in them may depend on the caller's search path. The others run
+    with the caller's.
 -#}
 {% macro install_functions(compiled, events) %}
     {%- set entity = entity_of(model) -%}
@@ -21,6 +23,7 @@
     {%- do run_query(as_of_function('_as_of', 'timestamptz', compiled, at_one_instant, is_for_readers=true)) -%}
     {%- do run_query(as_of_function('_as_of_each', 'timestamptz[]', compiled, each_at_its_own)) -%}
     {%- do run_query(entities_function(events, entity)) -%}
+    {%- do run_query(known_until_function(events)) -%}
     {%- do run_query(explain_function(events, entity, model.config.meta.lookback_days)) -%}
     {%- do run_query(grant_to_readers(entity, config.get('grants', {}).get('select', []))) -%}
 {% endmacro %}
@@ -29,11 +32,24 @@
 {% macro grant_to_readers(entity, readers) -%}
     {%- set types = [] -%}
     {%- for column in entity -%}{%- do types.append(model.columns[column].data_type ~ '[]') -%}{%- endfor -%}
-    {%- set signature = function_name('', '_as_of') ~ '(' ~ (types + ['timestamptz']) | join(', ') ~ ')' -%}
-revoke execute on function {{ signature }} from public;
+    {%- set as_of = function_name('', '_as_of') ~ '(' ~ (types + ['timestamptz']) | join(', ') ~ ')' -%}
+    {%- set functions = as_of ~ ', ' ~ function_name('', '_known_until') ~ '(timestamptz)' -%}
+revoke execute on function {{ functions }} from public;
 {%- if readers %}
-grant execute on function {{ signature }} to {{ ([readers] if readers is string else readers) | map('string') | join(', ') }};
+grant execute on function {{ functions }} to {{ ([readers] if readers is string else readers) | join(', ') }};
 {%- endif %}
+{%- endmacro %}
+
+
+{% macro known_until_function(events) -%}
+create or replace function {{ function_name('', '_known_until') }}(as_of timestamptz)
+returns timestamptz
+language sql stable parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $known$
+select max(ingested_at) from {{ events.include(database=false) }} where ingested_at <= $1
+$known$
 {%- endmacro %}
 
 

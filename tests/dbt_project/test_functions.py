@@ -179,6 +179,7 @@ def world(server: None, sample_database: str, tmp_path_factory: pytest.TempPathF
         )
         (compiled,) = project.rglob("compiled/**/stg_session_events.sql")
         write(database, f"create view staging.stg_session_events as {compiled.read_text()}")
+        write(database, "alter view staging.stg_session_events owner to transformer")
         yield database
     drop_database(name)
 

@@ -117,10 +117,10 @@ def test_only_the_feature_store_reads_events(project: Path) -> None:
     assert "not allowed because the referenced node is private to the 'feature_store' group" in output
 
 
-def test_raw_events_are_read_by_staging_only(server: None, project: Path) -> None:
+def test_raw_events_are_read_by_staging_only(empty_warehouse: str, project: Path) -> None:
     """A source has no access rule in dbt, so a run refuses before it computes anything."""
     (project / "models" / "serving" / "shortcut.sql").write_text("select * from {{ source('raw', 'session_events') }}")
-    output = dbt(["run", "--select", "shortcut"], "postgres", project=project, expect_failure=True)
+    output = dbt(["run", "--select", "shortcut"], empty_warehouse, project=project, expect_failure=True)
     assert "models/serving/shortcut.sql reads raw.session_events" in output
     assert "write it as a feature, then select it" in output
 

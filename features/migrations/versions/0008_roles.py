@@ -54,7 +54,9 @@ grant select, insert, update, delete on raw.loads, raw.load_buffer to loader;
 TRANSFORMER = """
 grant usage on schema raw, monitoring to transformer;
 grant usage, create on schema staging, features, training, serving to transformer;
-grant select on raw.session_events, raw.rejected_rows, raw.loads to transformer;
+grant select on all tables in schema raw to transformer;
+-- And what is put beside them, to be read by a model of somebody's own.
+alter default privileges in schema raw grant select on tables to transformer;
 grant select, insert, update on features.feature_versions, features.builds to transformer;
 grant select, insert, update on serving.publications to transformer;
 grant select on serving.predictions, serving.written_features, training.extracts to transformer;

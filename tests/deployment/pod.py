@@ -1,0 +1,308 @@
+"""The services of docker-compose.yml without a container engine: each in namespaces of its own, as its container is.
+
+They share a network of their own, in which a service's name is its address, and where only they are. Each sees the
+machine's files read-only, with its own /tmp and its own volumes, runs as the user that the file names, without a
+capability and without a way to get one. The command, the environment, the mounts and the health check are those of the
+file, to the letter. Only what the image would bring comes from the checkout, and what the images of PostgreSQL and
+Redis would bring from their packages.
+
+Needs root and util-linux.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from features.local import postgres, redis
+from tests.conftest import ROOT
+from tests.deployment.compose_file import Service
+
+USERS = {"50000:0": (50000, 0), "postgres": (70001, 70001), "redis": (70002, 70002)}
+POSTGRES_DATA = "/var/lib/postgresql/18/docker"
+READY_SECONDS = 240
+# What the network's hosts are called, each at a loopback address of its own.
+ADDRESS = "127.0.1.{}"
+
+# The root that every container begins with: this machine's files, with the checkout where the image has the project.
+SET_UP = """
+set -eu
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$SCRATCH"
+mkdir "$SCRATCH/upper" "$SCRATCH/work" "$SCRATCH/root" "$SCRATCH/volumes"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work" "$SCRATCH/root"
+cd "$SCRATCH/root"
+mount --rbind /dev dev
+mount --rbind /sys sys
+mount -t proc proc proc
+mkdir -p "./$CHECKOUT" opt/skewless var/lib/skewless var/lib/postgresql var/lib/mlflow var/lib/dbt var/log/airflow \
+    data events volumes run/postgresql
+mount --rbind "$CHECKOUT" "./$CHECKOUT"
+mount --rbind "$CHECKOUT" opt/skewless
+mount --rbind "$SCRATCH/volumes" volumes
+install -d -m 0777 volumes/bytecode
+rm -f etc/hosts
+printf '%s' "$HOSTS" > etc/hosts
+printf '%s\n' skewless:x:50000:0::/var/lib/skewless:/bin/sh database:x:70001:70001::/:/bin/sh >> etc/passwd
+# Whose interpreter is in root's home: in the image it is where everybody finds it.
+for folder in $ABOVE_PYTHON; do chmod a+x ".$folder"; done
+ip link set lo up
+exec chroot . sleep infinity
+"""
+
+
+class Failed(AssertionError):
+    """A service that ended or did not become healthy, with the end of its log."""
+
+
+class Pod:
+    """The network and the machine that services share.
+
+    Args:
+        folder: for logs; on a short path.
+        services: by name, as docker-compose.yml declares them.
+        image: the variables that the image sets.
+    """
+
+    def __init__(self, folder: Path, services: Mapping[str, Service], image: Mapping[str, str]) -> None:
+        self.folder, self.services, self._image = folder, services, image
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        folder.mkdir(parents=True)
+        (folder / "scratch").mkdir()
+        hosts = ["127.0.0.1 localhost"]
+        hosts += [f"{ADDRESS.format(number)} {name}" for number, name in enumerate(services, start=1)]
+        self._addresses = {line.split()[1]: line.split()[0] for line in hosts}
+        self._init = self._spawn_init("\n".join(hosts) + "\n")
+
+    def _spawn_init(self, hosts: str) -> subprocess.Popen[bytes]:
+        env = {
+            "PATH": os.environ["PATH"],
+            "SCRATCH": str(self.folder / "scratch"),
+            "CHECKOUT": str(ROOT),
+            "HOSTS": hosts,
+            "ABOVE_PYTHON": " ".join(str(folder) for folder in Path(sys.executable).resolve().parents if folder.name),
+        }
+        namespaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
+        command = ["unshare", *namespaces, "sh", "-c", SET_UP]
+        with (self.folder / "pod.log").open("wb") as log:
+            init = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            assert init.poll() is None, (self.folder / "pod.log").read_text()
+            if any("sleep" in child.cmdline() for child in psutil.Process(init.pid).children()):
+                return init
+            time.sleep(0.05)
+        raise Failed("the pod did not start")
+
+    def close(self) -> None:
+        """Ends everything in it, whatever it is doing."""
+        self._init.kill()  # its child goes with it, and with that everything in its process namespace
+        self._init.wait(20)
+        for process in self._running.values():
+            process.wait(20)
+        shutil.rmtree(self.folder / "scratch")
+
+    # Services
+
+    def start(self, name: str) -> None:
+        """Starts a service; it need not be healthy yet."""
+        service = self.services[name]
+        command = service.command
+        if service.declared["image"].startswith("postgres:"):
+            self._create_cluster(service)
+            command = [*command, "-D", POSTGRES_DATA, "-c", f"listen_addresses=127.0.0.1,{self._addresses[name]}"]
+            command += ["-c", "unix_socket_directories=/var/run/postgresql"]
+        if name == "redis":
+            bound = f"redis-server /tmp/redis.conf --bind {self._addresses[name]} 127.0.0.1"
+            command = [part.replace("redis-server /tmp/redis.conf", bound) for part in command]
+        command, env = self._enter(service, command), self.variables(service)
+        with self.log(name).open("ab") as log:
+            self._running[name] = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def up(self, names: Sequence[str]) -> None:
+        """Starts services in the order of their dependencies, as `docker compose up --wait` does."""
+        left = [name for name in self.services if name in names]
+        while left:
+            ready = [name for name in left if all(self._is_met(*each) for each in self._dependencies(name))]
+            assert ready, f"nothing can start: {left}"
+            for name in ready:
+                self.start(name)
+            for name in ready:
+                self.wait(name)
+            left = [name for name in left if name not in ready]
+
+    def _dependencies(self, name: str) -> list[tuple[str, str]]:
+        depends = self.services[name].declared.get("depends_on", {})
+        return [(other, wanted["condition"]) for other, wanted in depends.items()]
+
+    def _is_met(self, other: str, condition: str) -> bool:
+        process = self._running.get(other)
+        if process is None:
+            return False
+        return process.poll() == 0 if condition == "service_completed_successfully" else process.poll() is None
+
+    def wait(self, name: str, seconds: float = READY_SECONDS) -> None:
+        """Waits until a service is healthy; until it has ended, when it is one that does.
+
+        Raises:
+            Failed: with the end of its log.
+        """
+        deadline = time.monotonic() + seconds
+        ends = self.services[name].health is None
+        while time.monotonic() < deadline:
+            code = self._running[name].poll()
+            if ends and code == 0:
+                return
+            if code is not None:
+                raise Failed(f"{name} ended with {code}:\n{self.end_of_log(name)}")
+            if not ends and self.is_healthy(name):
+                return
+            time.sleep(0.5)
+        raise Failed(f"{name} is not healthy after {seconds} s:\n{self.end_of_log(name)}")
+
+    def is_healthy(self, name: str) -> bool:
+        """What the file's own check says."""
+        health = self.services[name].health
+        assert health is not None
+        return self.execute(name, health).returncode == 0
+
+    def execute(self, name: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Runs a command in a running service, as `docker compose exec` does."""
+        pid = self.pid(name)
+        if pid is None:
+            return subprocess.CompletedProcess([], 1, "", "it does not run")
+        service = self.services[name]
+        enter = ["nsenter", "--target", str(pid), "--net", "--mount", "--pid", "--uts", "--root", "--wd"]
+        return self._run([*enter, *self._as_user(service), *command], service)
+
+    def run(self, name: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Runs a command as a service of its own, as `docker compose run --rm` does."""
+        service = self.services[name]
+        return self._run(self._enter(service, command), service)
+
+    def _run(self, command: Sequence[str], service: Service) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, env=self.variables(service), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+
+    def pid(self, name: str) -> int | None:
+        """The service's process, as this machine counts."""
+        process = self._running.get(name)
+        if process is None or process.poll() is not None:
+            return None
+        children = psutil.Process(process.pid).children()
+        return children[0].pid if children else None
+
+    def signal(self, name: str, number: int) -> int:
+        """Sends a signal to a service and waits for its end. Returns how it ended."""
+        pid = self.pid(name)
+        assert pid is not None, f"{name} does not run"
+        os.kill(pid, number)
+        return self._running[name].wait(120)
+
+    def log(self, name: str) -> Path:
+        """Where its output goes."""
+        return self.folder / f"{name}.log"
+
+    def end_of_log(self, name: str) -> str:
+        """The last lines of its output."""
+        return "\n".join(self.log(name).read_text(errors="replace").splitlines()[-40:])
+
+    def volume(self, name: str) -> Path:
+        """The folder of a volume, as this machine sees it."""
+        root = psutil.Process(self._init.pid).children()[0].pid
+        return Path(f"/proc/{root}/root/volumes/{name}")
+
+    def variables(self, service: Service) -> dict[str, str]:
+        """A service's whole environment."""
+        programs = f"{postgres.psql().parent}:{_redis_programs()}"
+        path = f"/opt/skewless/.venv/bin:{programs}:/usr/local/bin:/usr/bin:/bin"
+        # The image has its bytecode beside the sources; here the first process that needs a module compiles it.
+        here = {"PATH": path, "PYTHONPYCACHEPREFIX": "/volumes/bytecode", "PYTHONDONTWRITEBYTECODE": ""}
+        return {**self._image, **here, **service.environment}
+
+    # Their containers
+
+    def _enter(self, service: Service, command: Sequence[str]) -> list[str]:
+        """The command line that puts a command into a container of its own."""
+        root = psutil.Process(self._init.pid).children()[0].pid
+        folder = service.declared.get("working_dir", "/")
+        inside = f'{self._mounts(service)}\ncd {shlex.quote(folder)}\nexec "$@"'
+        return [
+            "nsenter", "--target", str(root), "--net", "--mount", "--pid", "--uts", "--ipc", "--root", "--wd",
+            "unshare", "--mount", "--uts", "sh", "-euc", inside, "sh", *self._as_user(service), *command,
+        ]  # fmt: skip
+
+    def _mounts(self, service: Service) -> str:
+        uid, gid = USERS[service.declared["user"]]
+        lines = ["mount --make-rprivate /", f"hostname {service.name}"]
+        # As root, and so with the rights of the image's folder: what a container engine does with a new volume.
+        for target, source in service.mounts.items():
+            path, _, mode = target.partition(":")
+            if source.startswith(("/", ".")):
+                lines.append(f"mount --rbind {shlex.quote(str((ROOT / source).resolve()))} {path}")
+            else:
+                lines.append(f"[ -d /volumes/{source} ] || install -d -o {uid} -g {gid} -m 0775 /volumes/{source}")
+                lines.append(f"mount --bind /volumes/{source} {path}")
+            if mode == "ro":
+                lines.append(f"mount -o remount,bind,ro {path}")
+        lines += ["mount -o remount,bind,ro /"] if service.declared["read_only"] else []
+        for wanted in service.declared.get("tmpfs", []):
+            path, _, options = wanted.partition(":")
+            lines.append(f"mount -t tmpfs {f'-o {options}' if options else '-o mode=1777'} tmpfs {path}")
+            if str(ROOT).startswith(f"{path}/"):  # a checkout in /tmp, whose path is in the scripts of its .venv
+                lines.append(f"mkdir -p {ROOT}; mount --rbind /opt/skewless {ROOT}")
+        return "\n".join(lines)
+
+    def _as_user(self, service: Service) -> list[str]:
+        uid, gid = USERS[service.declared["user"]]
+        assert service.declared["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in service.declared["security_opt"]
+        return [
+            "setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--bounding-set=-all",
+            "--inh-caps=-all", "--ambient-caps=-all",
+        ]  # fmt: skip
+
+    def _create_cluster(self, service: Service) -> None:
+        """What the image of PostgreSQL does at its first start."""
+        variables = service.environment
+        script = f"""
+            [ -s {POSTGRES_DATA}/PG_VERSION ] && exit 0
+            printf '%s' "$POSTGRES_PASSWORD" > /tmp/password
+            initdb -D {POSTGRES_DATA} -U "$POSTGRES_USER" --pwfile /tmp/password --auth-local=trust -E UTF8 --no-sync \
+                --auth-host="$POSTGRES_HOST_AUTH_METHOD" > /tmp/initdb.log 2>&1 || {{ cat /tmp/initdb.log; exit 1; }}
+            echo 'host all all all {variables["POSTGRES_HOST_AUTH_METHOD"]}' >> {POSTGRES_DATA}/pg_hba.conf
+            [ "$POSTGRES_DB" = postgres ] ||
+                echo "create database \\"$POSTGRES_DB\\"" | postgres --single -D {POSTGRES_DATA} postgres > /dev/null
+        """
+        done = self.run(service.name, ["sh", "-euc", script])
+        if done.returncode:
+            raise Failed(f"{service.name}: {done.stdout}{done.stderr}")
+
+
+def _redis_programs() -> Path:
+    program = redis.program()
+    assert program is not None, "the package of Redis is not there"
+    return program.parent
+
+
+def image_variables(dockerfile: str) -> dict[str, str]:
+    """The variables that the last stage of a Dockerfile sets."""
+    stage = re.split(r"^FROM .*$", dockerfile, flags=re.MULTILINE)[-1]
+    without_comments = "\n".join(line for line in stage.splitlines() if not line.lstrip().startswith("#"))
+    joined = without_comments.replace("\\\n", " ")
+    found = {}
+    for line in re.findall(r"^ENV (.*)$", joined, flags=re.MULTILINE):
+        found |= dict(part.split("=", 1) for part in shlex.split(line))
+    return {name: value for name, value in found.items() if "$" not in value}
+
+
+if __name__ == "__main__":
+    print(image_variables(Path(sys.argv[1]).read_text()))
