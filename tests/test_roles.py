@@ -177,7 +177,7 @@ FORBIDDEN = {
         "select * from training.churn_training_set",
         "select * from raw.session_events",
         "select * from monitoring.inference_log",
-        "delete from serving.user_features",
+        "drop view serving.user_features",
         "create table serving.mine (a int)",
     ],
     "feature_server": [
@@ -267,6 +267,7 @@ def readable() -> dict[str, list[str]]:
 
 def test_rebuilding_takes_no_right_away(rebuilt: None) -> None:
     assert readable() == READABLE
+    execute("grant usage on schema serving, features to the_loader")
     execute("grant select on serving.user_features, features.user_session_features to the_loader")
     run_dbt(LATER)
     assert readable() == READABLE

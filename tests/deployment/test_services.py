@@ -1,0 +1,238 @@
+"""The services of docker-compose.yml side by side, from an empty folder: healthy, and good for the whole demo.
+
+A password-protected PostgreSQL twice, over TCP; a real Redis, MLflow, Airflow. First with LocalExecutor, then with Celery.
+"""
+
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from features import settings
+from features.ingest import nycflights13
+from tests.conftest import ROOT
+from tests.deployment.compose_file import load, read_env
+from tests.deployment.pod import Pod, image_variables
+from tests.deployment.test_compose_file import EXAMPLE, FILE, SECRETS, write_env
+
+DEFAULT = [
+    "warehouse",
+    "metadata-db",
+    "redis",
+    "init",
+    "mlflow",
+    "api-server",
+    "scheduler",
+    "dag-processor",
+    "triggerer",
+]
+NEVER = "0 0 29 2 *"
+STORY = [
+    ("2013-07-02", "retrain"),
+    ("2013-07-03", "hold"),
+    ("2013-08-06", "retrain"),
+    ("2013-11-05", "retrain"),
+    ("2013-12-24", "hold"),
+]
+WITH_CELERY = {"AIRFLOW_EXECUTOR": "CeleryExecutor", "COMPOSE_PROFILES": "online,celery"}
+# One more partition, through whatever executes tasks now.
+ONE_MORE = """
+import os
+from features.local import demo
+from features.local.airflow_api import AirflowApi
+api = AirflowApi(os.environ["AIRFLOW_API_URL"], os.environ["ADMIN_PASSWORD"])
+demo.wait_for_dags(api)
+for run in demo.run_partition(api, "2013-12-25T00:00:00", demo.quiet()):
+    print(run.dag_id, run.state)
+"""
+PAGE = """
+import os, requests
+url = os.environ["AIRFLOW_API_URL"]
+page = f"{url}/feature-health/overview.json"
+print(requests.get(page).status_code)
+login = {"username": "admin", "password": os.environ["ADMIN_PASSWORD"]}
+token = requests.post(f"{url}/auth/token", json=login).json()["access_token"]
+answer = requests.get(page, headers={"Authorization": f"Bearer {token}"})
+print(answer.status_code, "user_session_features" in answer.text)
+"""
+
+
+class CommandLines:
+    """What could be read from the process list while something ran."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "CommandLines":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(0.05):
+            for process in psutil.process_iter(["cmdline"]):
+                self.seen.add(" ".join(process.info["cmdline"] or []))
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What `make secrets` writes, and that no hour of today is computed."""
+    folder = tmp_path_factory.mktemp("deployment")
+    (folder / ".env.example").write_text(EXAMPLE)
+    hours = {"SKEWLESS_MATERIALIZE_CRON": NEVER, "SKEWLESS_DECAY_CRON": NEVER, "SKEWLESS_SELF_TEST_CRON": NEVER}
+    events = nycflights13.session_events_file()
+    return (
+        read_env(write_env(folder)) | hours | {"EVENTS_FOLDER": str(events.parent), "SERVICE_AT": "2013-12-24T01:00:00"}
+    )
+
+
+@pytest.fixture(scope="module")
+def command_lines() -> Iterator[CommandLines]:
+    with CommandLines() as watched:
+        yield watched
+
+
+@pytest.fixture(scope="module")
+def pod(variables: dict[str, str], command_lines: CommandLines) -> Iterator[Pod]:
+    """`docker compose up --wait`."""
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.fail("these tests make namespaces, which needs root and util-linux")
+    folder = settings.RUN_DIR / "pod"
+    shutil.rmtree(folder, ignore_errors=True)
+    made = Pod(folder, load(FILE, variables), image_variables((ROOT / "Dockerfile").read_text()))
+    try:
+        made.up(DEFAULT)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def story(pod: Pod) -> str:
+    """`make demo-compose`: what it printed."""
+    loaded = pod.run("loader", ["skewless", "load", nycflights13.SESSION_EVENTS])
+    assert loaded.returncode == 0, loaded.stderr
+    told = pod.run("cli", ["skewless", "demo", "--deployed"])
+    assert told.returncode == 0, told.stdout + told.stderr + pod.end_of_log("scheduler")
+    return told.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in DEFAULT if name != "init"])
+def test_it_is_healthy(pod: Pod, name: str) -> None:
+    assert pod.is_healthy(name)
+
+
+def test_they_have_no_privileges(pod: Pod) -> None:
+    for name in DEFAULT:
+        if pid := pod.pid(name):
+            status = Path(f"/proc/{pid}/status").read_text()
+            assert re.search(r"^CapEff:\s+0+$", status, flags=re.MULTILINE)
+            assert re.search(r"^CapBnd:\s+0+$", status, flags=re.MULTILINE)
+            assert re.search(r"^NoNewPrivs:\s+1$", status, flags=re.MULTILINE)
+            assert psutil.Process(pid).uids().real != 0
+
+
+def test_the_whole_story_is_told(story: str) -> None:
+    found = re.findall(r"(\d{4}-\d\d-\d\d) 00:00\S*\s+│\s+(retrain|hold)", story)
+    assert found == STORY, story
+
+
+def test_it_is_told_once(pod: Pod, story: str) -> None:
+    again = pod.run("cli", ["skewless", "demo", "--deployed"])
+    assert again.returncode == 1
+    assert "This warehouse has been in use" in again.stderr
+
+
+def test_feature_health_is_for_those_who_may_see_it(pod: Pod, story: str) -> None:
+    """As api-server reads it, whose login may read nothing else."""
+    assert pod.run("cli", ["python", "-c", PAGE]).stdout.split() == ["401", "200", "True"]
+
+
+def test_a_service_predicts_from_redis_as_a_login_that_reads_features_only(pod: Pod, story: str) -> None:
+    pod.start("service")
+    pod.wait("service")
+    ask = "import requests; print(requests.get('http://service:8000/predict/N14228').text)"
+    said = pod.run("cli", ["python", "-c", ask]).stdout
+    assert '"served_from":"redis"' in said.replace(" ", ""), said
+    assert pod.signal("service", signal.SIGTERM) in {0, -signal.SIGTERM, 128 + signal.SIGTERM}
+
+
+def test_preparing_again_changes_nothing(pod: Pod, story: str) -> None:
+    before = pod.execute("warehouse", dump("warehouse")).stdout
+    again = pod.run("init", pod.services["init"].command)
+    assert again.returncode == 0, again.stderr
+    assert pod.execute("warehouse", dump("warehouse")).stdout == before
+
+
+def dump(server: str) -> list[str]:
+    """The command that prints all that a server holds, as SQL; without what is random in a dump."""
+    return [
+        "sh",
+        "-c",
+        'pg_dumpall -h /var/run/postgresql -U "$POSTGRES_USER" --no-role-passwords | grep -v "^.\\(un\\)\\?restrict "',
+    ]
+
+
+def test_with_celery_a_worker_does_the_same(pod: Pod, story: str, variables: dict[str, str]) -> None:
+    pod.signal("scheduler", signal.SIGTERM)
+    pod.services = load(FILE, variables | WITH_CELERY)
+    pod.start("scheduler")
+    pod.start("worker")
+    pod.wait("scheduler")
+    pod.wait("worker")
+    done = pod.run("cli", ["python", "-c", ONE_MORE])
+    assert done.returncode == 0, done.stderr + pod.end_of_log("worker")
+    assert "churn_retraining success" in done.stdout
+    assert "materialize_features" in pod.log("worker").read_text()
+
+
+def test_no_secret_is_anywhere_but_where_it_belongs(
+    pod: Pod, story: str, variables: dict[str, str], command_lines: CommandLines
+) -> None:
+    """Last: after everything. Not in a log, a process list, XCom, MLflow, nor in what a run leaves behind."""
+    secrets = {variables[name]: name for name in SECRETS}
+    places = {f"the output of {path.stem}": path.read_bytes() for path in pod.folder.glob("*.log")}
+    for volume in ("airflow-logs", "manifest", "mlflow"):
+        files = [path for path in pod.volume(volume).rglob("*") if path.is_file()]
+        assert files or volume == "mlflow", volume
+        places |= {f"{volume}/{path.name}": path.read_bytes() for path in files}
+    places |= {server: pod.execute(server, dump(server)).stdout.encode() for server in ("warehouse", "metadata-db")}
+    places["the process list"] = "\n".join(command_lines.seen).encode()
+    assert b"airflow" in places["the process list"]
+    assert b"xcom" in places["metadata-db"]
+    assert b"dag_run" in places["metadata-db"]
+    found = {
+        (secrets[secret], place) for place, text in places.items() for secret in secrets if secret.encode() in text
+    }
+    assert found == set()
+
+
+def test_what_is_stopped_is_not_healthy(pod: Pod, story: str) -> None:
+    """The checks can fail: each service is frozen in turn."""
+    for name in ("warehouse", "metadata-db", "redis", "mlflow"):
+        pid = pod.pid(name)
+        assert pid is not None
+        everything = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        for process in everything:
+            process.suspend()
+        try:
+            assert not pod.is_healthy(name), name
+        finally:
+            for process in everything:
+                process.resume()
+        deadline = time.monotonic() + 60
+        while not pod.is_healthy(name):
+            assert time.monotonic() < deadline, f"{name} did not become healthy again"
+            time.sleep(1)
