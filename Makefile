@@ -160,7 +160,7 @@ sbom: install-dev ## Write .run/sbom.json: every package that runs, with licence
 
 .PHONY: update
 update: install-dev ## Lock the newest versions that pyproject.toml allows, install them, show what changed, run the tests
-	before=$$(mktemp -d)
+	@before=$$(mktemp -d)
 	trap 'rm -rf "$$before"' EXIT
 	cp requirements*.lock "$$before"
 	scripts/lock.sh --upgrade

@@ -61,6 +61,7 @@ def ask(lock: Path) -> list[Finding]:
     command = [
         sys.executable, "-m", "pip_audit", "--requirement", str(lock), "--require-hashes", "--disable-pip", "--strict",
         "--format", "json", "--desc", "on", "--aliases", "on", "--output", "stdout", "--progress-spinner", "off",
+        "--cache-dir", str(locked.RUN_DIR / "cache" / "pip-audit"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
     answered = _answered(done, lock)
