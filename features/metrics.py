@@ -1,7 +1,7 @@
 """Metrics of ours beside Airflow's: sent to where Airflow sends its own, StatsD or OpenTelemetry, and nowhere without.
 
-A name has the feature view or the model in it, since plain StatsD has no tags. Only tasks send anything: Airflow sets its
-client up in them, so the same step, run by `skewless`, sends nothing.
+A name has the feature view or the model in it, since plain StatsD has no tags. Only tasks send anything: Airflow sets
+its client up in them, so the same step, run by `skewless`, sends nothing.
 """
 
 import sys

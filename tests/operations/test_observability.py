@@ -24,7 +24,7 @@ from features.local import demo, environment, stack
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.migrations import migrate
 from features.partition import parse_as_of
-from tests.conftest import drop_database
+from tests.conftest import ROOT, drop_database
 from tests.operations import receivers
 from tests.operations.receivers import Packets, Posts
 from tests.steps import small
@@ -119,7 +119,9 @@ def to_statsd(packets: Packets) -> dict[str, str]:
 
 
 def to_opentelemetry(url: str) -> dict[str, str]:
-    return {"AIRFLOW__METRICS__OTEL_ON": "True", "OTEL_EXPORTER_OTLP_ENDPOINT": url}
+    # Once a minute by default, which this does not wait for.
+    interval = {"OTEL_METRIC_EXPORT_INTERVAL": "1000"}
+    return {"AIRFLOW__METRICS__OTEL_ON": "True", "OTEL_EXPORTER_OTLP_ENDPOINT": url, **interval}
 
 
 def to_lineage(url: str) -> dict[str, str]:
@@ -156,6 +158,7 @@ def rolled_back(airflow: Stack, published: DagRun) -> RolledBack:
         variables = (to_opentelemetry(opentelemetry.url), to_lineage(nobody), impatience)
         with running("scheduler-opentelemetry", ["features.local.scheduler"], *variables):
             run = airflow.run(ROLLBACK, None, view=VIEW, as_of=AS_OF, because="a test")
+            eventually("a heartbeat", lambda: "airflow.scheduler_heartbeat" in opentelemetry.metrics())
         tasks = airflow.api.get(f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances")["task_instances"]
         return RolledBack(run, [task["duration"] for task in tasks], opentelemetry)
 
@@ -261,6 +264,17 @@ def stats_of_nobody() -> Callable[[], Any]:
     return stats_utils.get_stats_factory()
 
 
+def test_the_questions_in_the_readme_are_answered_to_the_role_that_may_only_look(published: DagRun) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Watching it")[2].partition("```sql")[2].partition("```")[0]
+    questions = [question for question in section.split(";") if question.strip()]
+    assert len(questions) >= 5
+    with warehouse.connect() as connection:
+        connection.execute("set role monitor_reader")
+        answers = [connection.execute(question).fetchall() for question in questions]
+    assert {row["feature_view"] for row in answers[0]} == set(read_contract(settings.MANIFEST).feature_views)
+    assert [row["outcome"] for row in answers[3]] == ["retrain"]
+
+
 def of_job(lineage: Posts, name: str) -> list[dict[str, Any]]:
     return [event for event in lineage.events() if event["job"]["name"] == name]
 
@@ -279,9 +293,11 @@ def test_lineage_has_what_each_dbt_model_reads_and_writes(airflow: Stack, publis
         (done,) = [e for e in of_job(airflow.lineage, f"{FEATURES}.dbt.{task}") if e["eventType"] == "COMPLETE"]
         return {dataset["name"].partition(".")[2] for dataset in done[side]}
 
-    assert sets("stg_session_events_model_build", "inputs") == {"raw.session_events"}
-    assert sets("stg_session_events_model_build", "outputs") == {"staging.stg_session_events"}
-    assert "staging.stg_session_events" in sets(f"{VIEW}_model_build", "inputs")
+    # A model is among its own inputs, since its tests read it.
+    own = "staging.stg_session_events"
+    assert sets("stg_session_events_model_build", "inputs") == {"raw.session_events", own}
+    assert sets("stg_session_events_model_build", "outputs") == {own}
+    assert own in sets(f"{VIEW}_model_build", "inputs")
     assert sets(f"{VIEW}_model_build", "outputs") == {f"features.{VIEW}"}
 
 
