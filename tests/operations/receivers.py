@@ -4,6 +4,7 @@ import gzip
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,13 @@ class Packets:
         """What was sent for a metric, in order."""
         sent = (line.partition("|")[0].rpartition(":") for line in self.lines)
         return [float(value) for found, _, value in sent if found == name]
+
+    def wait_for(self, count: int) -> None:
+        """Returns when so many lines have come; fails after ten seconds."""
+        deadline = time.monotonic() + 10
+        while len(self.lines) < count:
+            assert time.monotonic() < deadline, f"{len(self.lines)} of {count} lines came: {self.lines}"
+            time.sleep(0.01)
 
 
 @contextmanager

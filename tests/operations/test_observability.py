@@ -35,6 +35,7 @@ VIEW = "user_session_features"
 TIMEOUT_SECONDS = 300  # for a machine that does other things, too; a free one needs a tenth
 # How long a task may wait for the lineage receiver, when it starts and again when it ends.
 PATIENCE_SECONDS = 2
+SLOW_MACHINE_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -303,10 +304,14 @@ def test_lineage_has_what_each_dbt_model_reads_and_writes(airflow: Stack, publis
 
 def test_a_lineage_receiver_that_never_answers_fails_nothing_and_costs_what_it_may(rolled_back: RolledBack) -> None:
     assert rolled_back.run.state == "success"
-    log = log_of(rolled_back.run, "roll_back").read_text()
-    assert "OpenLineage" in log
-    # It waits as a task starts and as it ends, and the task's own work is a second.
-    assert max(rolled_back.seconds) < 2 * PATIENCE_SECONDS + 30
+    given_up = [
+        line
+        for line in lines(log_of(rolled_back.run, "roll_back"))
+        if "expired and will be terminated by listener" in line["event"]
+    ]
+    assert len(given_up) == 2  # as it started, and as it ended
+    # Airflow lets what it gives up end by itself for three seconds; the task's own work is less than one.
+    assert max(rolled_back.seconds) < PATIENCE_SECONDS + 3 + SLOW_MACHINE_SECONDS
 
 
 LISTENERS = """
