@@ -32,7 +32,7 @@ from tests.steps import small
 AS_OF = "2013-07-02T00:00:00"
 FEATURES, ROLLBACK = demo.CHAIN[0], "rollback_features"
 VIEW = "user_session_features"
-TIMEOUT_SECONDS = 300  # for a machine that does other things, too; a free one needs a tenth
+TIMEOUT_SECONDS = 600  # for a machine that does other things, too; a free one needs a tenth
 # How long a task may wait for the lineage receiver, when it starts and again when it ends.
 PATIENCE_SECONDS = 2
 SLOW_MACHINE_SECONDS = 20

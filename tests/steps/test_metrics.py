@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from airflow.sdk.observability import stats
-from airflow.sdk.observability.metrics import statsd_logger, stats_utils
+from airflow.sdk.observability.metrics import stats_utils, statsd_logger
 
 from features.contract import FeatureView
 from features.steps.publish import GateClosed, publish
