@@ -158,6 +158,30 @@ lint: install-dev manifest ## ruff, mypy, sqlfluff
 lock: ## Resolve the dependencies again, for Python 3.11 to 3.13
 	scripts/lock.sh
 
+##@ Supply chain
+.PHONY: audit
+audit: licences sbom ## Licences, bill of materials, and known vulnerabilities, which needs the network (PIP_AUDIT_VULNERABILITY_SERVICE=osv)
+	$(BIN)/python -m scripts.audit
+
+.PHONY: licences
+licences: install-dev ## The licence of every package that runs; fails for one that pyproject.toml does not allow
+	$(BIN)/python -m scripts.licences
+
+.PHONY: sbom
+sbom: install-dev ## Write .run/sbom.json: every package that runs, with licence and hashes (CycloneDX)
+	$(BIN)/python -m scripts.sbom
+
+.PHONY: update
+update: install-dev ## Lock the newest versions that pyproject.toml allows, install them, show what changed, run the tests
+	@before=$$(mktemp -d)
+	trap 'rm -rf "$$before"' EXIT
+	cp requirements*.lock "$$before"
+	scripts/lock.sh --upgrade
+	$(BIN)/python -m scripts.lock_changes "$$before"
+	$(MAKE) licences
+	$(MAKE) test
+
+##@ Cleaning up
 .PHONY: clean
 clean: down ## Delete .run/: the embedded warehouse and all that was computed (.venv stays)
 	rm -rf $(RUN)

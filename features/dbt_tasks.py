@@ -36,7 +36,8 @@ def dbt_models(group_id: str, select: list[str]) -> DbtTaskGroup:
         ),
         operator_args={
             # Not `vars`: dbt keeps its parsed project between runs only while the vars stay the same.
-            "env": {"SKEWLESS_AS_OF": "{{ dag_run.partition_key }}"},
+            # A log is read by machines, too, and they know no colours.
+            "env": {"SKEWLESS_AS_OF": "{{ dag_run.partition_key }}", "DBT_USE_COLORS": "false"},
             "append_env": True,
             "install_deps": False,
             "should_upload_compiled_sql": False,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from features import parity, warehouse
+from features import metrics, parity, warehouse
 from features.contract import Model, Severity
 from features.drift import store
 from features.drift.cause import STALE_HOURS, Cause
@@ -62,6 +62,8 @@ def conclude(
             store.thin(connection, model, as_of)
         else:
             log.info("A later instant was watched before, so the incidents stay as they are.")
+        still_open = open_incidents(connection, model)
+    metrics.watched(model, len(still_open), sum(incident.blocks_retraining for incident in still_open))
     statuses = {
         name: looked_at[name]["status"] if name in looked_at else str(DriftStatus.ERROR) for name in planned["features"]
     }

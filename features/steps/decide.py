@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from features import ledger, tracking, warehouse
+from features import ledger, metrics, tracking, warehouse
 from features.contract import Model, Severity
 from features.drift.decision import SEVERITIES, DriftStatus
 from features.drift.incident import Incident
@@ -82,6 +82,7 @@ def _evaluate(
         inputs = gather(connection, model, version, as_of, requested=requested, in_flight=in_flight)
         decision = RetrainingPolicy(model.retraining).evaluate(inputs, as_of)
         _write(connection, model, version, inputs, decision, dag_run_id)
+    metrics.decided(model, decision.outcome, version.trained_as_of if version else None, as_of)
     return decision
 
 

@@ -1,10 +1,10 @@
 """Publishing: one inserted ledger row makes an as_of the live one, once the parity gate lets it pass."""
 
 import logging
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from features import ledger, parity, warehouse
+from features import ledger, metrics, parity, warehouse
 from features.contract import FeatureView
 from features.errors import SkewlessError
 from features.ledger import Publication
@@ -43,7 +43,10 @@ def publish(view: FeatureView, as_of: datetime, accept_skew: str | None = None) 
         # Nothing was published; what was found is kept all the same.
         with warehouse.connect() as connection:
             parity.record(connection, view, audits, None)
+        metrics.refused(view)
         raise
+    if facts["is_live"]:
+        metrics.went_live(view, facts["row_count"], as_of, datetime.now(UTC))
     return facts
 
 

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from features import ledger, warehouse
+from features import ledger, metrics, warehouse
 from features.contract import Contract, FeatureView
 from features.errors import SkewlessError
 from features.partition import format_key
@@ -29,7 +29,10 @@ def roll_back(views: Sequence[FeatureView], as_of: datetime, because: str | None
         SkewlessError: when that as_of was never published, or its rows were thinned out.
     """
     with warehouse.connect() as connection:
-        return [_roll_back(connection, view, as_of, because) for view in views]
+        rolled_back = [_roll_back(connection, view, as_of, because) for view in views]
+    for view, facts in zip(views, rolled_back, strict=True):
+        metrics.went_live(view, facts["row_count"], as_of, datetime.now(UTC))
+    return rolled_back
 
 
 def views_published_at(contract: Contract, as_of: datetime, name: str | None = None) -> list[FeatureView]:
