@@ -1,0 +1,108 @@
+# The image of every container of ours; the command says what a container does: `airflow scheduler`, `skewless ...`.
+#
+#   docker build -t skewless .                                                 or podman, or buildah
+#   docker build -t skewless --build-arg BASE=debian:12.12-slim@sha256:... .   the same base each time
+#
+# Behind a proxy, or with a mirror of the package index. None of these stays in the image or in its history:
+#   --build-arg HTTPS_PROXY=http://proxy.example.com:3128   HTTP_PROXY and NO_PROXY, too: every builder knows them
+#   --secret id=ca,src=bundle.pem                           certificates to trust in place of Debian's
+#   --secret id=installer,src=settings                      lines that a shell reads: PIP_INDEX_URL=... (for uv itself),
+#                                                           UV_DEFAULT_INDEX=... (for everything else)
+ARG BASE=debian:12.12-slim
+
+# The machine that everything runs on: an interpreter, the certificates of the world, a process 1 that passes signals on.
+FROM ${BASE} AS machine
+RUN apt-get update -qq \
+    && apt-get install -qq --yes --no-install-recommends ca-certificates python3 tini \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* /var/log/*
+
+# What is installed from the package index, into a virtual environment; uv stays behind with this stage.
+FROM machine AS packages
+RUN apt-get update -qq \
+    && apt-get install -qq --yes --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+# Compiled now: with a read-only root every process of Airflow would compile thousands of modules again. Unchecked,
+# since files of an image do not change, and a builder that sets all their times to one would make checks fail.
+ENV PYC_INVALIDATION_MODE=UNCHECKED_HASH \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+    UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy
+COPY requirements-uv.lock requirements.lock /build/
+RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    --mount=type=secret,id=installer,target=/run/secrets/installer \
+    --mount=type=cache,target=/root/.cache \
+    set -eu; \
+    if [ -f /run/secrets/installer ]; then set -a; . /run/secrets/installer; set +a; fi; \
+    python3 -m venv /opt/uv; \
+    /opt/uv/bin/pip install --quiet --require-hashes --requirement /build/requirements-uv.lock; \
+    python3 -m venv --without-pip /opt/skewless/.venv; \
+    /opt/uv/bin/uv pip install --quiet --python /opt/skewless/.venv/bin/python \
+        --require-hashes --requirement /build/requirements.lock
+
+FROM machine
+ENV PATH=/opt/skewless/.venv/bin:$PATH \
+    LANG=C.UTF-8 \
+    # Bytecode is in the image, beside its source.
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPYCACHEPREFIX= \
+    PYTHONUNBUFFERED=1 \
+    SKEWLESS_HOME=/opt/skewless \
+    SKEWLESS_MANIFEST=/opt/skewless/manifest/manifest.json \
+    # Whatever is written goes here or to /tmp.
+    SKEWLESS_RUN_DIR=/var/lib/skewless \
+    HOME=/var/lib/skewless \
+    AIRFLOW_HOME=/var/lib/skewless/airflow \
+    AIRFLOW__CORE__DAGS_FOLDER=/opt/skewless/dags \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False \
+    AIRFLOW__CORE__PLUGINS_FOLDER=/opt/skewless/plugins \
+    AIRFLOW__COSMOS__CACHE_DIR=/var/lib/skewless/cache/cosmos \
+    AIRFLOW__COSMOS__ENABLE_MEMORY_OPTIMISED_IMPORTS=True \
+    AIRFLOW__COSMOS__ENABLE_TELEMETRY=False \
+    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false \
+    MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+    MPLCONFIGDIR=/var/lib/skewless/cache/matplotlib \
+    OMP_WAIT_POLICY=PASSIVE
+
+# Group 0 may do what the user may, for platforms that choose the user id themselves.
+RUN useradd --uid 50000 --gid 0 --home-dir /var/lib/skewless --no-create-home --shell /usr/sbin/nologin skewless \
+    && install --directory --owner skewless --group root --mode 0775 /var/lib/skewless \
+    && rm -rf /var/log/*
+# In this order, so that a change of ours leaves the largest layer as it is.
+COPY --from=packages /opt/skewless/.venv /opt/skewless/.venv
+COPY LICENSE README.md pyproject.toml /opt/skewless/
+COPY dags /opt/skewless/dags
+COPY dbt_project /opt/skewless/dbt_project
+COPY features /opt/skewless/features
+COPY plugins /opt/skewless/plugins
+# What is needed and missing shows here, and not when it runs. dbt parses without a database.
+RUN --mount=type=bind,from=packages,source=/opt/uv/bin,target=/mnt --mount=type=tmpfs,target=/tmp \
+    set -eu; \
+    export AIRFLOW_HOME=/tmp/airflow HOME=/tmp SKEWLESS_RUN_DIR=/tmp/run; \
+    cd /opt/skewless; \
+    chmod --recursive u=rwX,go=rX LICENSE README.md pyproject.toml dags dbt_project features plugins; \
+    /mnt/uv pip install --quiet --no-cache --python .venv/bin/python --no-deps --no-build-isolation --editable .; \
+    python -m compileall -q --invalidation-mode unchecked-hash features plugins; \
+    dbt parse --quiet --project-dir dbt_project --profiles-dir dbt_project --target-path /tmp/target --log-path /tmp/logs; \
+    install -D --mode 0644 /tmp/target/manifest.json "$SKEWLESS_MANIFEST"; \
+    tini --version >/dev/null; \
+    skewless --help >/dev/null; \
+    airflow version >/dev/null; \
+    python -c 'import ssl; assert ssl.create_default_context().cert_store_stats()["x509_ca"]'
+
+# The commit goes into every trained model's provenance: --build-arg COMMIT="$(git rev-parse HEAD)"
+ARG COMMIT=unknown
+ARG VERSION=0.1.0
+ENV SKEWLESS_GIT_COMMIT=$COMMIT
+LABEL org.opencontainers.image.title=Skewless \
+    org.opencontainers.image.description="Features defined once in dbt, materialised, watched and retrained by Airflow." \
+    org.opencontainers.image.licenses=Apache-2.0 \
+    org.opencontainers.image.revision=$COMMIT \
+    org.opencontainers.image.version=$VERSION
+
+VOLUME /var/lib/skewless
+WORKDIR /var/lib/skewless
+USER 50000:0
+ENTRYPOINT ["/usr/bin/tini", "--"]
+CMD ["skewless", "--help"]
