@@ -23,21 +23,22 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 # Compiled now: with a read-only root every process of Airflow would compile thousands of modules again. Unchecked,
 # since files of an image do not change, and a builder that sets all their times to one would make checks fail.
-ENV PYC_INVALIDATION_MODE=UNCHECKED_HASH \
+ENV PIP_NO_CACHE_DIR=1 \
+    PYC_INVALIDATION_MODE=UNCHECKED_HASH \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     UV_COMPILE_BYTECODE=1 \
-    UV_LINK_MODE=copy
+    UV_NO_CACHE=1
 COPY requirements-uv.lock requirements.lock /build/
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=secret,id=installer,target=/run/secrets/installer \
-    --mount=type=cache,target=/root/.cache \
     set -eu; \
     if [ -f /run/secrets/installer ]; then set -a; . /run/secrets/installer; set +a; fi; \
     python3 -m venv /opt/uv; \
     /opt/uv/bin/pip install --quiet --require-hashes --requirement /build/requirements-uv.lock; \
     python3 -m venv --without-pip /opt/skewless/.venv; \
     /opt/uv/bin/uv pip install --quiet --python /opt/skewless/.venv/bin/python \
-        --require-hashes --requirement /build/requirements.lock
+        --require-hashes --requirement /build/requirements.lock; \
+    rm -f /opt/skewless/.venv/.lock
 
 FROM machine
 ENV PATH=/opt/skewless/.venv/bin:$PATH \
@@ -77,12 +78,13 @@ COPY dbt_project /opt/skewless/dbt_project
 COPY features /opt/skewless/features
 COPY plugins /opt/skewless/plugins
 # What is needed and missing shows here, and not when it runs. dbt parses without a database.
-RUN --mount=type=bind,from=packages,source=/opt/uv/bin,target=/mnt --mount=type=tmpfs,target=/tmp \
+RUN --mount=type=bind,from=packages,source=/opt/uv/bin,target=/uv --mount=type=tmpfs,target=/tmp \
     set -eu; \
     export AIRFLOW_HOME=/tmp/airflow HOME=/tmp SKEWLESS_RUN_DIR=/tmp/run; \
     cd /opt/skewless; \
     chmod --recursive u=rwX,go=rX LICENSE README.md pyproject.toml dags dbt_project features plugins; \
-    /mnt/uv pip install --quiet --no-cache --python .venv/bin/python --no-deps --no-build-isolation --editable .; \
+    /uv/uv pip install --quiet --no-cache --python .venv/bin/python --no-deps --no-build-isolation --editable .; \
+    rm -f .venv/.lock; \
     python -m compileall -q --invalidation-mode unchecked-hash features plugins; \
     dbt parse --quiet --project-dir dbt_project --profiles-dir dbt_project --target-path /tmp/target --log-path /tmp/logs; \
     install -D --mode 0644 /tmp/target/manifest.json "$SKEWLESS_MANIFEST"; \
