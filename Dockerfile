@@ -95,7 +95,7 @@ RUN --mount=type=bind,from=packages,source=/opt/uv/bin,target=/uv --mount=type=t
 
 # The commit goes into every trained model's provenance: --build-arg COMMIT="$(git rev-parse HEAD)"
 ARG COMMIT=unknown
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ENV SKEWLESS_GIT_COMMIT=$COMMIT
 LABEL org.opencontainers.image.title=Skewless \
     org.opencontainers.image.description="Features defined once in dbt, materialised, watched and retrained by Airflow." \

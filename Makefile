@@ -9,6 +9,7 @@ MODEL ?= churn
 EVERY ?= 30
 PORT ?= 8000
 JOBS ?= 2
+DOCKER ?= docker
 RUN := $(CURDIR)/.run
 BIN := $(CURDIR)/.venv/bin
 
@@ -102,6 +103,18 @@ record-evidence: warehouse manifest ## Write down what CI or a person saw of a t
 manifest: install ## Parse the dbt project; the Dags are generated from what it finds
 	@eval "$$($(BIN)/skewless env)"
 	$(BIN)/dbt parse --quiet
+
+##@ The image
+.PHONY: image
+image: ## Build the image skewless:VERSION with Docker [BASE=debian:12.12-slim@sha256:... DOCKER=podman]
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+	$(DOCKER) build $(if $(BASE),--build-arg BASE="$(BASE)") --build-arg VERSION="$$version" \
+		--build-arg COMMIT="$$(git rev-parse HEAD)" --build-arg SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" \
+		--tag "skewless:$$version" .
+
+.PHONY: image-check
+image-check: ## Build the image without Docker in a clean root, run it read-only, look inside (needs root on Debian or Ubuntu)
+	$(PYTHON) scripts/image_check.py
 
 ##@ Development
 .PHONY: install

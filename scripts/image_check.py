@@ -36,7 +36,7 @@ PODMAN = ["podman", *STORAGE, "--runtime", "runc", "--cgroup-manager", "cgroupfs
 # As hardened as a deployment may be. The limits are said because not every machine lets podman raise them.
 RUN = [
     *PODMAN, "run", "--rm", "--pull", "never", "--network", "host", "--log-driver", "none",
-    "--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp",
+    "--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp",  # noqa: S108 - of the container
     "--cap-drop", "all", "--security-opt", "no-new-privileges",
     "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096",
 ]  # fmt: skip
@@ -93,12 +93,8 @@ def make_base(name: str) -> None:
     tree = Path(output([*buildah, "mount", container]))
     log = FOLDER / "debootstrap.log"
     with log.open("wb") as file:
-        made = subprocess.run(  # noqa: S603 - our own command
-            ["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(tree)],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
+        command = ["debootstrap", "--variant=minbase", SUITE, str(tree)]
+        made = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)  # noqa: S603 - ours
     if made.returncode:
         sys.exit(f"debootstrap failed; its log is {log}.")
     for leftover in [*tree.glob("var/cache/apt/archives/*.deb"), *tree.glob("var/lib/apt/lists/*_*")]:
@@ -255,7 +251,7 @@ def main() -> None:
     show_size()
     say("Looking inside.")
     script = ROOT / "scripts" / "image_check_inside.py"
-    in_image(["python", "/tmp/check.py"], {}, f"--volume={script}:/tmp/check.py:ro")
+    in_image(["python", "/opt/check.py"], {}, f"--volume={script}:/opt/check.py:ro")
     check_with_a_warehouse()
     say(f"The image is as it must be. Kept for the next time: {FOLDER}")
 
