@@ -40,6 +40,26 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
         --require-hashes --requirement /build/requirements.lock; \
     rm -f /opt/skewless/.venv/.lock
 
+# This project as it will lie in the image, under /image: metadata beside the packages, sources, bytecode, dbt's manifest.
+FROM packages AS project
+WORKDIR /image/opt/skewless
+COPY LICENSE README.md pyproject.toml ./
+COPY dags dags
+COPY dbt_project dbt_project
+COPY features features
+COPY plugins plugins
+# The project is installed as a link to /opt/skewless, which leads here for as long as this takes. dbt needs no database.
+RUN set -eu; \
+    chmod --recursive u=rwX,go=rX .; \
+    for part in *; do ln -s "/image/opt/skewless/$part" /opt/skewless/; done; \
+    /opt/uv/bin/uv pip install --quiet --python /opt/skewless/.venv/bin/python --prefix /image/opt/skewless/.venv \
+        --no-deps --no-build-isolation --editable /opt/skewless; \
+    rm -f .venv/.lock; \
+    python3 -m compileall -q --invalidation-mode unchecked-hash features plugins; \
+    PATH=/opt/skewless/.venv/bin:$PATH SKEWLESS_HOME=/opt/skewless HOME=/tmp PYTHONDONTWRITEBYTECODE=1 \
+        dbt parse --quiet --project-dir dbt_project --profiles-dir dbt_project --target-path /tmp/target --log-path /tmp; \
+    install -D --mode 0644 /tmp/target/manifest.json manifest/manifest.json
+
 FROM machine
 ENV PATH=/opt/skewless/.venv/bin:$PATH \
     LANG=C.UTF-8 \
@@ -72,26 +92,15 @@ RUN useradd --uid 50000 --gid 0 --home-dir /var/lib/skewless --no-create-home --
     && rm -rf /var/log/*
 # In this order, so that a change of ours leaves the largest layer as it is.
 COPY --from=packages /opt/skewless/.venv /opt/skewless/.venv
-COPY LICENSE README.md pyproject.toml /opt/skewless/
-COPY dags /opt/skewless/dags
-COPY dbt_project /opt/skewless/dbt_project
-COPY features /opt/skewless/features
-COPY plugins /opt/skewless/plugins
-# What is needed and missing shows here, and not when it runs. dbt parses without a database.
-RUN --mount=type=bind,from=packages,source=/opt/uv/bin,target=/uv --mount=type=tmpfs,target=/tmp \
-    set -eu; \
-    export AIRFLOW_HOME=/tmp/airflow HOME=/tmp SKEWLESS_RUN_DIR=/tmp/run; \
-    cd /opt/skewless; \
-    chmod --recursive u=rwX,go=rX LICENSE README.md pyproject.toml dags dbt_project features plugins; \
-    /uv/uv pip install --quiet --no-cache --python .venv/bin/python --no-deps --no-build-isolation --editable .; \
-    rm -f .venv/.lock; \
-    python -m compileall -q --invalidation-mode unchecked-hash features plugins; \
-    dbt parse --quiet --project-dir dbt_project --profiles-dir dbt_project --target-path /tmp/target --log-path /tmp/logs; \
-    install -D --mode 0644 /tmp/target/manifest.json "$SKEWLESS_MANIFEST"; \
+COPY --from=project /image/ /
+# What is needed and missing shows here, and not when it runs.
+RUN set -eu; \
+    export AIRFLOW_HOME=/tmp/build/airflow HOME=/tmp/build SKEWLESS_RUN_DIR=/tmp/build; \
     tini --version >/dev/null; \
     skewless --help >/dev/null; \
     airflow version >/dev/null; \
-    python -c 'import ssl; assert ssl.create_default_context().cert_store_stats()["x509_ca"]'
+    python -c 'import ssl; assert ssl.create_default_context().cert_store_stats()["x509_ca"]'; \
+    rm -rf /tmp/build
 
 # The commit goes into every trained model's provenance: --build-arg COMMIT="$(git rev-parse HEAD)"
 ARG COMMIT=unknown
