@@ -17,7 +17,7 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* /var/log/*
 
 # What is installed from the package index, into a virtual environment; uv stays behind with this stage.
-FROM machine AS packages
+FROM machine AS build
 RUN apt-get update -qq \
     && apt-get install -qq --yes --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
@@ -41,7 +41,6 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     rm -f /opt/skewless/.venv/.lock
 
 # This project as it will lie in the image, under /image: metadata beside the packages, sources, bytecode, dbt's manifest.
-FROM packages AS project
 WORKDIR /image/opt/skewless
 COPY LICENSE README.md pyproject.toml ./
 COPY dags dags
@@ -91,8 +90,8 @@ RUN useradd --uid 50000 --gid 0 --home-dir /var/lib/skewless --no-create-home --
     && install --directory --owner skewless --group root --mode 0775 /var/lib/skewless \
     && rm -rf /var/log/*
 # In this order, so that a change of ours leaves the largest layer as it is.
-COPY --from=packages /opt/skewless/.venv /opt/skewless/.venv
-COPY --from=project /image/ /
+COPY --from=build /opt/skewless/.venv /opt/skewless/.venv
+COPY --from=build /image/ /
 # What is needed and missing shows here, and not when it runs.
 RUN set -eu; \
     export AIRFLOW_HOME=/tmp/build/airflow HOME=/tmp/build SKEWLESS_RUN_DIR=/tmp/build; \
