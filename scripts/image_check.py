@@ -53,6 +53,18 @@ def run(command: list[str], **environment: str) -> None:
     subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=True)  # noqa: S603 - our own commands
 
 
+def logged(command: list[str], name: str, **environment: str) -> None:
+    """Runs a command whose output matters only when it fails; it is kept in .run/image."""
+    log = FOLDER / f"{name}.log"
+    with log.open("wb") as file:
+        done = subprocess.run(  # noqa: S603 - our own commands
+            command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode:
+        end = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+        sys.exit(f"{end}\n{command[0]} failed with status {done.returncode}. All of it: {log}")
+
+
 def output(command: list[str]) -> str:
     """What a command prints."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603 - our own commands
@@ -91,12 +103,7 @@ def make_base(name: str) -> None:
     buildah = ["buildah", *STORAGE]
     container = output([*buildah, "from", "scratch"])
     tree = Path(output([*buildah, "mount", container]))
-    log = FOLDER / "debootstrap.log"
-    with log.open("wb") as file:
-        command = ["debootstrap", "--variant=minbase", SUITE, str(tree)]
-        made = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)  # noqa: S603 - ours
-    if made.returncode:
-        sys.exit(f"debootstrap failed; its log is {log}.")
+    logged(["debootstrap", "--variant=minbase", SUITE, str(tree)], "debootstrap")
     for leftover in [*tree.glob("var/cache/apt/archives/*.deb"), *tree.glob("var/lib/apt/lists/*_*")]:
         leftover.unlink()
     for folder in ("usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man", "var/log"):
@@ -137,17 +144,15 @@ def build() -> None:
     """Builds the image; its times are the commit's, so that the same commit gives the same layers."""
     commit, instant = output(["git", "log", "-1", "--format=%H %ct"]).split()
     options = build_options(dict(os.environ))
+    command = [
+        "buildah", *STORAGE, "build", "--isolation", "chroot", "--network", "host", "--pull-never",
+        "--timestamp", instant, "--build-arg", f"COMMIT={commit}", *options, "--tag", IMAGE, ".",
+    ]  # fmt: skip
     try:
-        run(
-            [
-                "buildah", *STORAGE, "build", "--isolation", "chroot", "--network", "host", "--pull-never", "--quiet",
-                "--timestamp", instant, "--build-arg", f"COMMIT={commit}", *options, "--tag", IMAGE, ".",
-            ],
-            TMPDIR=str(FOLDER / "tmp"),
-        )  # fmt: skip
+        logged(command, "build", TMPDIR=str(FOLDER / "tmp"))
     finally:
         (FOLDER / "installer").unlink()
-    run([*PODMAN, "image", "prune", "--force"])
+    output([*PODMAN, "image", "prune", "--force"])
 
 
 def free_port() -> int:
