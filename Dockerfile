@@ -17,7 +17,7 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* /var/log/*
 
 # What is installed from the package index, into a virtual environment; uv stays behind with this stage.
-FROM machine AS packages
+FROM machine AS build
 RUN apt-get update -qq \
     && apt-get install -qq --yes --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
@@ -35,10 +35,29 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     if [ -f /run/secrets/installer ]; then set -a; . /run/secrets/installer; set +a; fi; \
     python3 -m venv /opt/uv; \
     /opt/uv/bin/pip install --quiet --require-hashes --requirement /build/requirements-uv.lock; \
-    python3 -m venv --without-pip /opt/skewless/.venv; \
+    python3 -m venv /opt/skewless/.venv; \
     /opt/uv/bin/uv pip install --quiet --python /opt/skewless/.venv/bin/python \
         --require-hashes --requirement /build/requirements.lock; \
     rm -f /opt/skewless/.venv/.lock
+
+# This project as it will lie in the image, under /image: metadata beside the packages, sources, bytecode, dbt's manifest.
+WORKDIR /image/opt/skewless
+COPY LICENSE README.md pyproject.toml ./
+COPY dags dags
+COPY dbt_project dbt_project
+COPY features features
+COPY plugins plugins
+# The project is installed as a link to /opt/skewless, which leads here for as long as this takes. dbt needs no database.
+RUN set -eu; \
+    chmod --recursive u=rwX,go=rX .; \
+    for part in *; do ln -s "/image/opt/skewless/$part" /opt/skewless/; done; \
+    /opt/uv/bin/uv pip install --quiet --python /opt/skewless/.venv/bin/python --prefix /image/opt/skewless/.venv \
+        --no-deps --no-build-isolation --editable /opt/skewless; \
+    rm -f .venv/.lock; \
+    python3 -m compileall -q --invalidation-mode unchecked-hash features plugins; \
+    PATH=/opt/skewless/.venv/bin:$PATH SKEWLESS_HOME=/opt/skewless HOME=/tmp PYTHONDONTWRITEBYTECODE=1 \
+        dbt parse --quiet --project-dir dbt_project --profiles-dir dbt_project --target-path /tmp/target --log-path /tmp; \
+    install -D --mode 0644 /tmp/target/manifest.json manifest/manifest.json
 
 FROM machine
 ENV PATH=/opt/skewless/.venv/bin:$PATH \
@@ -67,34 +86,25 @@ ENV PATH=/opt/skewless/.venv/bin:$PATH \
 
 # Group 0 may do what the user may, for platforms that choose the user id themselves.
 RUN useradd --uid 50000 --gid 0 --home-dir /var/lib/skewless --no-create-home --shell /usr/sbin/nologin skewless \
-    && install --directory --owner skewless --group root --mode 0775 /var/lib/skewless \
-    && rm -rf /var/log/*
+    && rm -rf /var/log/* \
+    # A new volume gets the owner of the folder that it is put over.
+    && install --directory --owner skewless --group root --mode 0775 \
+        /var/lib/skewless /var/lib/dbt /var/lib/mlflow /var/log/airflow
 # In this order, so that a change of ours leaves the largest layer as it is.
-COPY --from=packages /opt/skewless/.venv /opt/skewless/.venv
-COPY LICENSE README.md pyproject.toml /opt/skewless/
-COPY dags /opt/skewless/dags
-COPY dbt_project /opt/skewless/dbt_project
-COPY features /opt/skewless/features
-COPY plugins /opt/skewless/plugins
-# What is needed and missing shows here, and not when it runs. dbt parses without a database.
-RUN --mount=type=bind,from=packages,source=/opt/uv/bin,target=/uv --mount=type=tmpfs,target=/tmp \
-    set -eu; \
-    export AIRFLOW_HOME=/tmp/airflow HOME=/tmp SKEWLESS_RUN_DIR=/tmp/run; \
-    cd /opt/skewless; \
-    chmod --recursive u=rwX,go=rX LICENSE README.md pyproject.toml dags dbt_project features plugins; \
-    /uv/uv pip install --quiet --no-cache --python .venv/bin/python --no-deps --no-build-isolation --editable .; \
-    rm -f .venv/.lock; \
-    python -m compileall -q --invalidation-mode unchecked-hash features plugins; \
-    dbt parse --quiet --project-dir dbt_project --profiles-dir dbt_project --target-path /tmp/target --log-path /tmp/logs; \
-    install -D --mode 0644 /tmp/target/manifest.json "$SKEWLESS_MANIFEST"; \
+COPY --from=build /opt/skewless/.venv /opt/skewless/.venv
+COPY --from=build /image/ /
+# What is needed and missing shows here, and not when it runs.
+RUN set -eu; \
+    export AIRFLOW_HOME=/tmp/build/airflow HOME=/tmp/build SKEWLESS_RUN_DIR=/tmp/build; \
     tini --version >/dev/null; \
     skewless --help >/dev/null; \
     airflow version >/dev/null; \
-    python -c 'import ssl; assert ssl.create_default_context().cert_store_stats()["x509_ca"]'
+    python -c 'import ssl; assert ssl.create_default_context().cert_store_stats()["x509_ca"]'; \
+    rm -rf /tmp/build
 
 # The commit goes into every trained model's provenance: --build-arg COMMIT="$(git rev-parse HEAD)"
 ARG COMMIT=unknown
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ENV SKEWLESS_GIT_COMMIT=$COMMIT
 LABEL org.opencontainers.image.title=Skewless \
     org.opencontainers.image.description="Features defined once in dbt, materialised, watched and retrained by Airflow." \

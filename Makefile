@@ -9,6 +9,7 @@ MODEL ?= churn
 EVERY ?= 30
 PORT ?= 8000
 JOBS ?= 2
+DOCKER ?= docker
 RUN := $(CURDIR)/.run
 BIN := $(CURDIR)/.venv/bin
 
@@ -115,6 +116,18 @@ demo-compose: secrets ## The demo in containers: docker compose up --wait, then 
 	docker compose up --wait
 	docker compose run --rm loader skewless load-sample
 	docker compose run --rm cli skewless demo --deployed
+
+##@ The image
+.PHONY: image
+image: ## Build the image skewless:VERSION with Docker [BASE=debian:12.12-slim@sha256:... DOCKER=podman]
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+	$(DOCKER) build $(if $(BASE),--build-arg BASE="$(BASE)") --build-arg VERSION="$$version" \
+		--build-arg COMMIT="$$(git rev-parse HEAD)" --build-arg SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" \
+		--tag "skewless:$$version" .
+
+.PHONY: image-check
+image-check: ## Build the image without Docker in a clean root, run it read-only, look inside (needs root on Debian or Ubuntu)
+	$(PYTHON) scripts/image_check.py
 
 ##@ Development
 .PHONY: install
