@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from features.errors import SkewlessError
+from features.operations.manifest import private
 
 # Beside the files themselves, since in a container their folder is a volume of its own, which cannot be renamed.
 STAGED = ".restoring"
@@ -15,7 +16,10 @@ REPLACED = ".replaced"
 
 def pack(folder: Path, target: Path) -> None:
     """Writes every file of a folder to a tar, as a stream: neither their number nor their size takes memory."""
-    with target.open("xb") as file, tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+    with (
+        open(target, "xb", opener=private) as file,
+        tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
         for path in _files(folder):
             tar.add(path, arcname=str(path.relative_to(folder)), recursive=False)
             tar.members.clear()  # type: ignore[attr-defined]  # it would remember each

@@ -75,6 +75,11 @@ class Manifest(_Strict):
     files: dict[str, File]
 
 
+def private(path: str, flags: int) -> int:
+    """An opener of files that only their owner may read."""
+    return os.open(path, flags, 0o600)
+
+
 def describe(path: Path) -> File:
     """A file's size and checksum, once all of it is on the disk."""
     with path.open("rb") as file:
@@ -85,7 +90,7 @@ def describe(path: Path) -> File:
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Writes the manifest into a backup's folder; last, since it says that the backup is complete."""
-    with (folder / MANIFEST).open("x") as file:
+    with open(folder / MANIFEST, "x", opener=private) as file:
         file.write(manifest.model_dump_json(indent=1))
         file.flush()
         os.fsync(file.fileno())

@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 from psycopg import sql
 
 from features import warehouse
-from features.tracking import CHAMPION
 
 LOCATIONS = """
 select artifact_location as location from experiments
@@ -78,6 +77,8 @@ def crown(connection: warehouse.Connection, champions: dict[str, str]) -> list[s
     Returns:
         what was changed or cannot be, as sentences.
     """
+    from features.tracking import CHAMPION  # it brings MLflow with it, which a backup can do without
+
     said = []
     for model, version in champions.items():
         found = connection.execute(
