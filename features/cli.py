@@ -89,10 +89,6 @@ def warehouse_url() -> None:
     click.echo(warehouse_address())
 
 
-main.add_command(backup)
-main.add_command(restore)
-
-
 def warehouse_address() -> str:
     """A libpq URL; the password, if any, stays in PGPASSWORD."""
     host, user, port = warehouse.host(), warehouse.user(), os.environ.get("PGPORT", "5432")
@@ -488,6 +484,10 @@ def demo() -> None:
     from features.local import demo as command
 
     command.run(console)
+
+
+main.add_command(backup)
+main.add_command(restore)
 
 
 if __name__ == "__main__":

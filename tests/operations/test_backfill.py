@@ -25,6 +25,9 @@ from tests.dbt_project.oracle import HOUR, read
 from tests.operations.deployment import SKEWLESS
 from tests.steps.small import HISTORY, LATER, execute, hours, load, run_dbt, session, use
 
+# Half a dozen runs of a dozen tasks, on a machine that may have other things to do.
+pytestmark = pytest.mark.timeout(1800)
+
 FIRST, LAST = "2013-07-02T00:00:00", "2013-07-02T02:00:00"
 PARTITIONS = hours(LATER, 3)
 # The hours of that day, every year.
@@ -94,7 +97,6 @@ def airflow(server: None, variables: dict[str, str], tmp_path_factory: pytest.Te
         wait_until(lambda: set(demo.CHAIN) <= set(api.dags()), 120)
         for dag_id in demo.CHAIN:
             api.set_paused(dag_id, dag_id not in demo.CHAIN[:2])
-        stop_the_scheduled_run(api)
         yield api
     finally:
         process.send_signal(signal.SIGINT)
@@ -103,16 +105,11 @@ def airflow(server: None, variables: dict[str, str], tmp_path_factory: pytest.Te
             drop_database(name)
 
 
-def stop_the_scheduled_run(api: AirflowApi) -> None:
+def stop_scheduled_runs(api: AirflowApi) -> None:
     """The newest hour there is, of which no event tells; it would only take time."""
-
-    def scheduled() -> list[dict[str, Any]]:
-        found = api.get(f"dags/{demo.CHAIN[0]}/dagRuns")["dag_runs"]
-        return [run for run in found if run["run_type"] == "scheduled"]
-
-    wait_until(lambda: bool(scheduled()), 60)
-    for run in scheduled():
-        api._patch(f"dags/{demo.CHAIN[0]}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
+    for run in api.get(f"dags/{demo.CHAIN[0]}/dagRuns")["dag_runs"]:
+        if run["run_type"] == "scheduled" and run["state"] not in DONE:
+            api._patch(f"dags/{demo.CHAIN[0]}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
@@ -137,10 +134,15 @@ def backfill(airflow: AirflowApi, variables: dict[str, str]) -> Callable[..., st
             ["bash", "-euc", command], env=env | variables, capture_output=True, text=True, check=False
         )
         if done.returncode == 0 and "--dry-run" not in options:
-            wait_until(lambda: all(one["completed_at"] for one in backfills(airflow)), 700)
+            wait_until(lambda: is_over(airflow), 700)
         return done.stdout + done.stderr
 
     return run
+
+
+def is_over(api: AirflowApi) -> bool:
+    stop_scheduled_runs(api)
+    return all(one["completed_at"] for one in backfills(api))
 
 
 def backfills(api: AirflowApi) -> list[dict[str, Any]]:
