@@ -62,6 +62,15 @@ psql: warehouse ## Open a SQL shell on the warehouse
 env: install ## Print export lines for your shell: eval "$$(make -s env)"
 	@$(BIN)/skewless env
 
+##@ Operations
+.PHONY: backup
+backup: install ## Back up the warehouse, Airflow's and MLflow's databases and the models' files [TO=backups/<now>]
+	@$(BIN)/skewless backup $(if $(TO),--to "$(TO)")
+
+.PHONY: restore
+restore: install ## Restore a backup into databases that are empty, or replace them: FROM=<folder> [REPLACE=1]
+	@$(BIN)/skewless restore --from "$(FROM)" $(if $(REPLACE),--replace)
+
 ##@ Features
 .PHONY: rollback
 rollback: warehouse manifest ## Serve an earlier publication again: AS_OF=2013-07-02T00:00:00 [VIEW=user_session_features]

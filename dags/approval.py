@@ -14,14 +14,25 @@ DOCS = """
 Asks a person before **{name}** is retrained. The question, with the policy's reason, is under *Required actions* of the
 run. It is a Dag of its own, so that a question that waits holds up nothing but its own training.
 
-* **Reads** `monitoring.retraining_decisions`. **Starts** when the policy decides to retrain.
+* **Reads** `monitoring.retraining_decisions`. **Writes** nothing. **Starts** when the policy decides to retrain.
 * **Leads to** `{name}_training` after a yes, if no data incident has opened meanwhile. A no, or no answer within
   {hours} hours, ends it; the policy asks again once its cooldown is over.
 
 Settings: `retraining.approval` in the exposure's `config.meta`.
 
 #### When this is red
-Airflow could not ask. Safe to clear and re-run: it asks again.
+* `ask`, `reason`: Airflow could not ask, or found no decision to ask about.
+* `is_still_allowed`, `start_training`: somebody said yes, and nothing has started; clear that task, and the yes counts.
+
+#### Meanwhile
+The champion stays, and goes on scoring. While a question waits, the policy starts no other training.
+
+#### Safe to re-run
+All of it; clearing `ask` asks again.
+
+#### Look next
+*Required actions* of the run for who was asked; `monitoring.retraining_decisions` for why; `{name}_retraining`, which
+decides.
 """
 
 

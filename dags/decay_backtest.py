@@ -21,7 +21,17 @@ Settings: `retraining` (`costs`, `staleness_tolerance`) in the exposure's `confi
 
 #### When this is red
 "label times": the history is too short to say how the model ages; until it is not, the policy uses the cadence of the
-last backtest, or 30 days. Safe to clear and re-run: a backtest replaces the one before.
+last backtest, or 30 days.
+
+#### Meanwhile
+Nothing waits for it. `{name}_retraining` goes by the last backtest.
+
+#### Safe to re-run
+All of it: a backtest replaces the one before. It trains as many models as there are label times.
+
+#### Look next
+`monitoring.decay_backtests`, or Feature health, *Retraining*, for the last one; `{training_set}` for how far labels
+go back.
 """
 
 

@@ -27,7 +27,17 @@ A task could not look: its feature has the status `error`, its log says why, and
 If it is `tell_slack` or `tell_email`, somebody was not told of an incident: its log names the connection to mend.
 Retraining does not wait for it.
 
-Safe to clear and re-run: a report replaces the one before. Only `tell_slack` and `tell_email` tell again.
+#### Meanwhile
+Services and scores are not concerned. `{name}_retraining` decides by the reports there are, and calls what could not be
+judged `unknown`. When `plan` or `conclude` is red, it does not run for this hour; incidents stay as they are.
+
+#### Safe to re-run
+All of it: a report replaces the one before. Only `tell_slack` and `tell_email` tell again.
+
+#### Look next
+`skewless incidents` lists what is wrong, since when and whom to ask; Feature health, *Features*, shows how far each
+strays. An incident of the pipeline is mended where it comes from; `skewless resolve-incident` is for a person who
+knows better.
 """
 
 

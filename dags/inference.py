@@ -15,18 +15,29 @@ Looks at what **{name}** really did, in four independent tasks:
 * `measure_performance`: labels come home. Each cohort of predictions is measured once its labels have matured, and
   estimated from calibrated confidence (CBPE) before. The retraining policy reads it.
 * `summarise_inference` adds the hour up, for SQL in `monitoring.inference_hours` and as metrics in MLflow.
-* `thin_log` deletes logged requests that are older than the exposure's `keep_log_days`.
+* `thin_log` deletes logged requests that are older than the exposure's `keep_log_days`, and predictions that are older
+  than `keep_predictions_days` and have been measured.
 
-* **Reads** `monitoring.inference_log`, predictions, labels. **Writes** `monitoring.parity_audits`,
+* **Reads** `monitoring.inference_log`, `serving.predictions`, labels. **Writes** `monitoring.parity_audits`,
   `monitoring.model_performance`, `monitoring.inference_hours`.
 * **Starts** when a partition is scored; the partition key is as_of. **Leads to** `{name}_drift`, whatever was found.
 
 #### When this is red
 * `compare_served`, `measure_performance`: nothing new is known of this hour's requests or labels, and the policy goes
   by what it knew before. The log names the table, or says that the registry does not answer.
-* `summarise_inference`, `thin_log`: nothing is lost; the next hour tries again.
+* `summarise_inference`: the hour is missing in `monitoring.inference_hours` and in MLflow; the next hour adds it up,
+  too.
+* `thin_log`: nothing is lost; the next hour tries again.
 
-Safe to clear and re-run: each replaces what it wrote before.
+#### Meanwhile
+Services are not concerned. `{name}_drift` and `{name}_retraining` follow whatever is red here.
+
+#### Safe to re-run
+All of it: each replaces what it wrote before.
+
+#### Look next
+`monitoring.rejected_inferences` for requests that could not be logged; Feature health, *Parity*, for cells that differ;
+MLflow, when the log says that the registry does not answer.
 """
 
 

@@ -31,11 +31,25 @@ thinned out as each view's `retention` says.
   been computed. They cannot be unknown again: correct the `ingested_at` that their loader writes, and trigger the
   partition again with `accept_skew` saying why it may be published; that is kept with the audit.
 * `publish_*`: "has no row": clear the dbt tasks.
+* a `dbt` task, "tuple concurrently updated" or a deadlock: two runs of dbt replaced the same view. It is tried again.
 * `push_online`: services go on reading the publication before from Redis until it is stale, and the new one from
   PostgreSQL after that. See whether Redis runs, then clear the task.
 * `thin_snapshots`: nothing is lost; the next run tries again.
 
-Is what is live wrong? `rollback_features` serves an earlier publication again.
+#### Meanwhile
+Services go on reading what was published last, and refuse it (or flag it) once `expires_after` of the view is over. No
+`<model>_scoring` run starts for a view that was not published, so nobody is scored, watched or retrained for this hour.
+Other views, and the next hour, go on.
+
+#### Safe to re-run
+All of it. Rows, once written, never change, a partition that is live is not published again, and an older one never
+replaces a newer one.
+
+#### Look next
+Feature health, *Overview* and *Parity*; `monitoring.dbt_results` for what failed before;
+`staging.rejected_session_events` and `raw.rejected_rows` for what was delivered. Stale or backdated events: whoever
+loads them. A view: its owner in the YAML. Is what is live wrong? `rollback_features` serves an earlier publication
+again.
 
 Everything is safe to clear and re-run: rows that were written stay as they are, and only missing ones are computed.
 """

@@ -39,8 +39,16 @@ Settings: `retraining` in the exposure's `config.meta` (dbt_project/models/expos
 * `decide`: the policy could not be evaluated; nothing was decided. The log says what it could not read.
 * `score_tests`: the decision stands; evidence of before counts until it expires. The log says what it could not read.
 
-Safe to clear and re-run: a decision replaces the one before, and so does what was seen. Once for each champion, and
-every month, `score_tests` trains it a second time to see whether the same comes out; that takes as long as a training.
+#### Meanwhile
+The champion stays, and goes on scoring. No training starts for this hour; the next hour decides by itself.
+
+#### Safe to re-run
+All of it: a decision replaces the one before, and so does what was seen. Once for each champion, and every month,
+`score_tests` trains it a second time to see whether the same comes out; that takes as long as a training.
+
+#### Look next
+`monitoring.retraining_decisions`, or Feature health, *Retraining*: each decision with its triggers and guards. A
+guard that names an incident: `skewless incidents`. Why a training came to nothing: `{name}_training`.
 """
 
 

@@ -18,8 +18,18 @@ there, those of Redis when `push_online` is done.
 #### When this is red
 * "was never published": the log lists the instants that were published last.
 * "the others were thinned out": run `materialize_features` with that partition key, then this again.
+* `push_online`: PostgreSQL serves the earlier publication, Redis still the later one. See whether Redis runs, then
+  clear it.
 
-Safe to clear and re-run.
+#### Meanwhile
+When `roll_back` is red, what was live still is. Nothing else waits for this Dag; models are scored again with the next
+publication.
+
+#### Safe to re-run
+All of it: the same publication is live again, and the ledger has one row more.
+
+#### Look next
+`serving.publications` for what was live when; Feature health, *Parity*, for why one would go back.
 """
 
 

@@ -19,8 +19,17 @@ scored by it and compared with the data that it was trained on.
 #### When this is red
 * "there is no earlier champion": nothing was changed.
 * "was trained on another definition": that version cannot score the features as they are now defined.
+* "never was champion": the log lists those that were.
+* MLflow does not answer: nothing was changed, neither the ledger nor the alias.
 
-Safe to clear and re-run.
+#### Meanwhile
+The champion stays, and goes on scoring.
+
+#### Safe to re-run
+All of it: the run goes back once, however often it is cleared.
+
+#### Look next
+`monitoring.champions` for who was champion when and why; `monitoring.model_evaluations` for how they were judged.
 """
 
 

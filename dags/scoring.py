@@ -19,8 +19,19 @@ The champion of **{name}** scores its population (`{population}`) in the snapsho
 * `somebody_was_scored`, "was trained on definition ...": the features changed, and nobody is scored by a model that
   does not know them. `{name}_retraining` asks for a new champion by itself; the next partition is scored again.
 * the registry does not answer: check MLflow, then clear the task.
+* `score`, "has no row where": the snapshot has nobody of the population; see whether `materialize_features` computed
+  what it should.
 
-Safe to clear and re-run: a score, once written, stays.
+#### Meanwhile
+The scores of the hour before are the newest in `serving.predictions`; services that ask the champion themselves are
+not concerned. When `score` is red, `{name}_inference`, `{name}_drift` and `{name}_retraining` do not run for this
+hour; when only `somebody_was_scored` is, they do.
+
+#### Safe to re-run
+All of it: a score, once written, stays.
+
+#### Look next
+Feature health, *Model*; `monitoring.champions` for who should be champion; the last run of `{name}_training`.
 """
 
 

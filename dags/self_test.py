@@ -21,7 +21,17 @@ A feature that is *blind* to a shift has too few entities, or floors that are to
 `config.meta`). A clean hour that alarms is a false alarm, if the pipeline was well in these two days.
 
 #### When this is red
-A task could not replay; its log says why. Safe to clear and re-run: a test replaces the one before.
+* `replay`: the feature named in the task could not be replayed; its log says why, and the others have their results.
+* `plan`: nothing was replayed.
+
+#### Meanwhile
+Nothing waits for it. `{name}_drift` watches as before; what it would not see is as the last test said.
+
+#### Safe to re-run
+All of it: a test replaces the one before.
+
+#### Look next
+`monitoring.drift_self_tests`, or Feature health, *Features*: each feature's page says to what it is blind.
 """
 
 

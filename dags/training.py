@@ -22,9 +22,21 @@ against the simple models, and on the last snapshot, scored in the champion's sh
 Settings: `training` and `promotion` in the exposure's `config.meta` (dbt_project/models/exposures.yml).
 
 #### When this is red
-The data cannot make a model (too few rows, one class only, a constant or empty feature: the log names it), or MLflow
-does not answer. The champion stays. Safe to clear and re-run: training again gives the same metrics and registers
-another version of the same extract. Is a promoted model wrong all the same? `{name}_rollback`.
+* `train`: the data cannot make a model (too few rows, one class only, a constant or empty feature: the log names it),
+  or MLflow does not answer. Clearing it helps with the latter only.
+* `promote`: the challenger is registered and not yet judged; clear this task alone.
+
+#### Meanwhile
+The champion stays, and goes on scoring. `{name}_retraining` takes this training for asked for, and asks for the next
+one when its cooldown (`retraining.cooldown_hours`) is over.
+
+#### Safe to re-run
+All of it. Training again gives the same metrics and registers another version of the same extract; judging again says
+the same.
+
+#### Look next
+`monitoring.model_evaluations`, or Feature health, *Model*: every check of the gate. The run in MLflow has parameters
+and plots. Labels that are missing: `materialize_features`. Is a promoted model wrong all the same? `{name}_rollback`.
 """
 
 

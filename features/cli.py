@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, NoReturn
 
 import click
+from psycopg.errors import UndefinedColumn, UndefinedFunction, UndefinedTable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -18,6 +19,7 @@ from features import settings, warehouse
 from features.contract import Model, read_contract
 from features.errors import SkewlessError
 from features.local import environment, postgres, servers
+from features.operations.cli import backup, restore
 from features.roles import ROLES, ensure_login
 
 # Tables need room where no terminal says how wide it is, as in a CI log.
@@ -34,8 +36,19 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SkewlessError as error:
-            click.secho(str(error), fg="red", err=True)
-            sys.exit(1)
+            self._refuse(error)
+        except (UndefinedTable, UndefinedColumn, UndefinedFunction) as error:
+            from features.migrations import refuse_outdated
+
+            try:
+                refuse_outdated(error)
+            except SkewlessError as explained:
+                self._refuse(explained)
+            raise
+
+    def _refuse(self, error: SkewlessError) -> NoReturn:
+        click.secho(str(error), fg="red", err=True)
+        sys.exit(1)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -508,6 +521,10 @@ def init() -> None:
     from features.deployment.initialise import initialise
 
     initialise(click.echo)
+
+
+main.add_command(backup)
+main.add_command(restore)
 
 
 if __name__ == "__main__":

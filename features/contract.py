@@ -326,11 +326,13 @@ class InferenceSettings(Strict):
         log_share: of the requests of services.
         batch_log_share: of the entities that are scored with a snapshot; `serving.predictions` has all of them.
         keep_log_days: after which logged requests are deleted.
+        keep_predictions_days: after which `serving.predictions` are; those whose labels may still come home stay.
     """
 
     log_share: float = Field(default=1.0, gt=0, le=1)
     batch_log_share: float = Field(default=0.1, gt=0, le=1)
     keep_log_days: int = Field(default=90, ge=1)
+    keep_predictions_days: int = Field(default=90, ge=1)
 
 
 class Model(Strict):

@@ -4,13 +4,13 @@ from alembic import context
 from sqlalchemy import create_engine, pool
 from sqlalchemy.engine import URL
 
-from features import settings, warehouse
+from features import warehouse
 
 # libpq takes the password and everything else from its own variables.
 url = URL.create(
     "postgresql+psycopg",
     username=warehouse.user(),
-    database=settings.WAREHOUSE_DATABASE,
+    database=context.config.attributes["database"],
     query={"host": warehouse.host()},
 )
 engine = create_engine(url, poolclass=pool.NullPool)

@@ -1,6 +1,7 @@
-"""Retention: old snapshots thin out, and so does the log of requests.
+"""Retention: old snapshots thin out, and so do predictions and the log of requests.
 
-Any row of a snapshot can be recomputed exactly, so nothing is lost by it. Of requests the hourly aggregates stay.
+Any row of a snapshot can be recomputed exactly, so nothing is lost by it. Of requests the hourly aggregates stay,
+and of predictions how good they were.
 """
 
 import logging
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 # A row that a service wrote stands in until the entity is in a snapshot, which takes an hour or two, or for good when
 # nobody knows the entity: then it can be computed again. Whoever asks for many such must not fill the warehouse.
 KEEP_WRITTEN = timedelta(days=2)
+# A prediction is measured when its label has matured, and again if more labels come home in the weeks after.
+UNTIL_MEASURED = timedelta(days=35)
 # In one transaction: so few that neither their locks nor what has to be replicated is in anybody's way.
 CHUNK = 10_000
 
@@ -98,18 +101,21 @@ def _same_key(view: FeatureView) -> sql.Composed:
 
 
 def thin_log(model: Model, as_of: datetime) -> int:
-    """Deletes what is older at as_of than the model's `inference.keep_log_days`: logged requests, and refused ones.
+    """Deletes what is older at as_of than the model's `inference` says: logged requests, refused ones, predictions.
 
-    Rows that services wrote of the model's feature view go after KEEP_WRITTEN. It may be stopped at any time.
+    Predictions stay until they have been measured, whatever it says. Rows that services wrote of the model's feature
+    view go after KEEP_WRITTEN. It may be stopped at any time.
 
     Returns:
         how many rows were deleted.
     """
     oldest_request = as_of - timedelta(days=model.inference.keep_log_days)
+    keep = max(timedelta(days=model.inference.keep_predictions_days), model.label_horizon + UNTIL_MEASURED)
     view = model.feature_view.name
     deleted = {
         "monitoring.inference_log": _delete(LOGGED, model.name, oldest_request),
         "monitoring.rejected_inferences": _delete(REJECTED, model.name, oldest_request),
+        "serving.predictions": _delete(PREDICTED, model.name, as_of - keep),
         "serving.written_features": _delete(WRITTEN, view, as_of - KEEP_WRITTEN),
     }
     for table, count in deleted.items():
@@ -137,6 +143,11 @@ delete from monitoring.inference_log where ctid = any(array(
 REJECTED = """
 delete from monitoring.rejected_inferences where ctid = any(array(
     select ctid from monitoring.rejected_inferences where model_name = %s and rejected_at < %s limit %s
+))
+"""
+PREDICTED = """
+delete from serving.predictions where ctid = any(array(
+    select ctid from serving.predictions where model_name = %s and as_of < %s limit %s
 ))
 """
 WRITTEN = """

@@ -1,15 +1,18 @@
 """Every Dag file parses, fast, without a database or heavy imports; every Dag says what to do when it is red."""
 
 import ast
+import fnmatch
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +33,9 @@ IDS = {
     "churn_rollback",
     "churn_decay_backtest",
 }
+# The parts of a page's triage notes.
+TRIAGE = ["When this is red", "Meanwhile", "Safe to re-run", "Look next"]
+SCHEMAS = ("raw", "staging", "features", "training", "serving", "monitoring")
 DeclaredOtherwise = Callable[[Callable[[dict[str, Any]], object]], Any]
 HEAVY = {"dbt", "mlflow", "pandas", "scipy", "sklearn"}
 
@@ -161,6 +167,12 @@ class TestEveryDag:
         assert "**Writes**" in document
         assert "{" not in document.replace("{{", "")
 
+    def test_answers_what_somebody_asks_who_was_woken_by_it(self, bag: Any, dag_id: str) -> None:
+        assert_triage_notes(bag.dags[dag_id].doc_md)
+
+    def test_names_only_what_there_is(self, bag: Any, dag_id: str, manifest: Path) -> None:
+        assert unknown_names(bag.dags[dag_id], set(bag.dags), manifest) == set()
+
     def test_does_not_catch_up_and_runs_one_instant_at_a_time(self, bag: Any, dag_id: str) -> None:
         assert bag.dags[dag_id].catchup is False
         assert bag.dags[dag_id].max_active_runs == 1
@@ -173,6 +185,48 @@ class TestEveryDag:
 
     def test_is_owned(self, bag: Any, dag_id: str) -> None:
         assert {task.owner for task in bag.dags[dag_id].tasks} == {"skewless"}
+
+
+def assert_triage_notes(document: str) -> None:
+    """A Dag's page has its parts, in this order, each with something in it."""
+    parts = re.split(r"^#### ", document, flags=re.MULTILINE)[1:]
+    assert [part.partition("\n")[0] for part in parts] == TRIAGE
+    assert all(part.partition("\n")[2].strip() for part in parts)
+
+
+def unknown_names(dag: Any, dags: set[str], manifest: Path) -> set[str]:
+    """What a Dag's page names in code and nobody knows: relations, commands, Dags, and tasks that may be red."""
+    from features import cli
+
+    declared = json.loads(manifest.read_text())
+    nodes = [*declared["nodes"].values(), *declared["sources"].values()]
+    relations = {f"{node['schema']}.{node.get('identifier') or node['alias']}" for node in nodes if node.get("schema")}
+    targets = set(re.findall(r"^([a-z-]+):", (settings.HOME / "Makefile").read_text(), flags=re.MULTILINE))
+    # What a line of "When this is red" begins with is a task; `publish_*` stands for several.
+    red = dag.doc_md.partition("#### When this is red")[2].partition("####")[0]
+    begins = re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\\* ((?:`[^`]+`(?:, )?)+)", red, flags=re.MULTILINE)))
+    unknown = {task for task in begins if not fnmatch.filter([each.task_id for each in dag.tasks], task)}
+    for name in re.findall(r"`([^`]+)`", dag.doc_md):
+        word, _, rest = name.partition(" ")
+        if word in {"make", "skewless"}:
+            known = rest.split(" ")[0] in (targets if word == "make" else set(cli.main.commands))
+        elif re.fullmatch(rf"({'|'.join(SCHEMAS)})\.\w+", name):
+            known = name in relations
+        elif re.fullmatch(r"(churn|rollback|materialize)_\w+", name):
+            known = name in dags or name in {"churn_approval"}
+        else:
+            known = True
+        if not known:
+            unknown.add(name)
+    return unknown
+
+
+@pytest.mark.parametrize(
+    "name", ["monitoring.nothing", "make nothing", "skewless nothing", "churn_nothing", "serving.nothing"]
+)
+def test_a_page_that_names_what_there_is_not_is_found(bag: Any, manifest: Path, name: str) -> None:
+    dag = SimpleNamespace(doc_md=f"See `{name}` and `monitoring.champions`.", tasks=[])
+    assert unknown_names(dag, set(bag.dags), manifest) == {name}
 
 
 def test_each_dag_starts_when_the_one_before_has_written(bag: Any) -> None:
@@ -241,7 +295,9 @@ def test_incidents_are_told_where_the_yaml_says_and_nothing_waits_for_it(
         assert not task.outlets
 
 
-def test_a_person_is_asked_where_the_yaml_wants_it(bag: Any, declared_otherwise: DeclaredOtherwise) -> None:
+def test_a_person_is_asked_where_the_yaml_wants_it(
+    bag: Any, declared_otherwise: DeclaredOtherwise, manifest: Path
+) -> None:
     def waits_for(found: Any, dag_id: str) -> str:
         return found.dags[dag_id].timetable.asset_condition.name
 
@@ -259,6 +315,8 @@ def test_a_person_is_asked_where_the_yaml_wants_it(bag: Any, declared_otherwise:
     assert ask.assigned_users == [{"id": "ada", "name": "ada"}]
     assert [task.task_id for task in dag.topological_sort()] == ["reason", "ask", "is_still_allowed", "start_training"]
     assert "### churn_approval" in dag.doc_md
+    assert_triage_notes(dag.doc_md)
+    assert unknown_names(dag, set(found.dags), manifest) == set()
     assert "within\n  6 hours" in dag.doc_md
     assert "`churn_approval` run" in found.dags["churn_retraining"].doc_md
     assert "somebody approves" in found.dags["churn_training"].doc_md

@@ -7,10 +7,10 @@ import pytest
 
 from features.contract import Contract, FeatureView, Model, Retention
 from features.steps.publish import publish
-from features.steps.retain import is_kept, thin
+from features.steps.retain import is_kept, thin, thin_log
 from features.steps.roll_back import roll_back
 from tests.dbt_project.oracle import DAY, HOUR, MICROSECOND
-from tests.steps.small import EARLIER, LATER, audits, fill, ledger, live, rows, run_dbt, served, stored
+from tests.steps.small import EARLIER, LATER, audits, execute, fill, ledger, live, rows, run_dbt, served, stored
 
 NOON = LATER + 12 * HOUR
 POLICY = {
@@ -190,3 +190,30 @@ def test_a_publication_that_was_thinned_out_can_be_served_again_after_it_was_com
     roll_back([view], OLD_HOURS[0])
     assert served() == before
     assert [row["as_of"] for row in ledger()] == [OLD_HOURS[0], LATER, OLD_HOURS[0]]
+
+
+# Predictions: kept until they have been measured, and for as long as the exposure says
+
+PREDICT = """
+insert into serving.predictions (model_name, model_version, entity_id, as_of, score)
+select model_name, '1', 'u' || n, timestamptz '2013-07-02' - age * interval '1 day', 0.5
+from unnest(array['churn', 'upsell']) as model_name
+cross join unnest(array[0, 30, 49, 50, 90, 91]) as age
+cross join generate_series(1, 3) as n
+"""
+AGES = (
+    "select distinct extract(day from timestamptz '2013-07-02' - as_of)::int from serving.predictions"
+    " where model_name = '{}' order by 1"
+)
+
+
+@pytest.mark.parametrize(("days", "left"), [(90, [0, 30, 49, 50, 90]), (60, [0, 30, 49, 50]), (1, [0, 30, 49])])
+def test_old_predictions_of_the_model_go_once_they_have_been_measured(
+    small_warehouse: str, churn: Model, days: int, left: list[int]
+) -> None:
+    """Labels take 14 days, and 35 more may bring more of them."""
+    inference = churn.inference.model_copy(update={"keep_predictions_days": days})
+    execute(PREDICT)
+    assert thin_log(churn.model_copy(update={"inference": inference}), LATER) == 3 * (6 - len(left))
+    assert [age for (age,) in rows(AGES.format("churn"))] == left
+    assert len(rows(AGES.format("upsell"))) == 6
