@@ -1,6 +1,6 @@
 """The services of docker-compose.yml side by side, from an empty folder: healthy, and good for the whole demo.
 
-A password-protected PostgreSQL twice, over TCP; a real Redis, MLflow, Airflow. First with LocalExecutor, then with Celery.
+A password-protected PostgreSQL twice, over TCP; a real Redis, MLflow, Airflow. With LocalExecutor, then with Celery.
 """
 
 import os

@@ -69,7 +69,7 @@ TRAINER = """
 grant usage on schema features, training, serving, monitoring to trainer;
 grant select on features.feature_versions, features.builds, serving.publications to trainer;
 grant select, insert, update on training.extracts to trainer;
-grant select, insert on serving.predictions to trainer;
+grant select, insert, delete on serving.predictions to trainer;
 grant select, delete on serving.written_features to trainer;
 grant select, insert, update, delete on all tables in schema monitoring to trainer;
 """
