@@ -92,4 +92,4 @@ def _push() -> None:
         for facts in push_online(views, take_over=True):
             click.echo(f"{facts['view']}: {facts['rows']:,} rows pushed to Redis.")
     except SkewlessError as error:
-        click.secho(f"Restored, but not pushed to Redis: {error} Then: skewless push-online --take-over.", fg="yellow")
+        click.secho(f"Restored, but not pushed to Redis: {error} Then: `make push-online TAKE_OVER=1`.", fg="yellow")

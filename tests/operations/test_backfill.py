@@ -44,6 +44,8 @@ ROWS_OF_THE_HOURS = (
     "select whole::text from features.user_session_features as whole"
     f" where as_of between '{PARTITIONS[0]}' and '{PARTITIONS[-1]}' order by 1"
 )
+# So that the source has not stopped delivering by then.
+FRESH = session("u02", LATER - 4 * HOUR, LATER - 3 * HOUR, "fresh")
 # Begun before all partitions, and known to the last only.
 LATE = session("u01", LATER - HOUR, LATER + HOUR + HOUR / 2, "late")
 
@@ -56,6 +58,7 @@ def hourly(server: None) -> Iterator[list[tuple[Any, ...]]]:
         use(HOURLY, patch)
         migrate()
         execute(HISTORY)
+        load(FRESH)
         for as_of in PARTITIONS:
             if as_of == PARTITIONS[-1]:
                 load(LATE)
@@ -85,7 +88,7 @@ def airflow(server: None, variables: dict[str, str], tmp_path_factory: pytest.Te
         use(BACKFILLED, patch)
         migrate()
         execute(HISTORY)
-        load(LATE)
+        load(FRESH, LATE)
     output = tmp_path_factory.mktemp("up") / "output.txt"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW__", "MLFLOW_"))}
     with output.open("w") as file:
