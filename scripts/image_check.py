@@ -1,8 +1,7 @@
 """Builds the image in a clean root, runs it as it is meant to run, and looks: `make image-check`.
 
 No Docker, no daemon and no registry: debootstrap makes the base image from Debian's packages, buildah builds, podman
-runs. All of it happens in .run/image, which stays (the base and the image), so that a second run is quicker and
-`podman --root .run/image/storage run ...` works; `make clean` deletes it.
+runs. All of it happens in .run/image, where the base and the image stay for the next run; `make clean` deletes them.
 
 What the environment says of the package index (PIP_*, UV_*, proxies, a file of certificates) is passed on to the build,
 as the Dockerfile's secrets, and gets into no layer.
