@@ -20,6 +20,12 @@ ROLES = {
     "monitor_reader": "reads what Feature health shows",
 }
 SHORTEST_PASSWORD = 12
+HELD = """
+select held.rolname as role from pg_catalog.pg_auth_members
+inner join pg_catalog.pg_roles as held on held.oid = roleid
+inner join pg_catalog.pg_roles as login on login.oid = member
+where login.rolname = %s
+"""
 
 
 def ensure_login(connection: "Connection", name: str, roles: Sequence[str], password: str) -> None:
@@ -41,9 +47,11 @@ def ensure_login(connection: "Connection", name: str, roles: Sequence[str], pass
             known = connection.execute("select 1 from pg_catalog.pg_roles where rolname = %s", [name]).fetchone()
             statement = "alter role {} login password {}" if known else "create role {} login password {}"
             connection.execute(sql.SQL(statement).format(login, sql.Literal(hashed)))
+            held = {row["role"] for row in connection.execute(HELD, [name])}
             for role in ROLES:
-                change = "grant {} to {}" if role in roles else "revoke {} from {}"
-                connection.execute(sql.SQL(change).format(sql.Identifier(role), login))
+                if (role in roles) != (role in held):
+                    change = "grant {} to {}" if role in roles else "revoke {} from {}"
+                    connection.execute(sql.SQL(change).format(sql.Identifier(role), login))
     except errors.InsufficientPrivilege as error:
         raise SkewlessError(
             f"The login {name} cannot be made: {str(error).strip().splitlines()[0]}. Log in as the PGUSER that runs "

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
@@ -123,7 +124,7 @@ def _initialise(server: PostgresServer, settings: dict[str, str], tls: bool) -> 
 
 def write_certificates(folder: Path) -> None:
     """An authority of our own in ca.crt, and what it vouches for: server.crt and server.key, for 127.0.0.1."""
-    authority, authority_key = _certificate(f"authority of {folder}", None, None)
+    authority, authority_key = _certificate(f"authority {secrets.token_hex(8)}", None, None)
     certificate, key = _certificate("127.0.0.1", authority, authority_key)
     (folder / "ca.crt").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     (folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))

@@ -59,7 +59,8 @@ grant select on all tables in schema raw to transformer;
 alter default privileges in schema raw grant select on tables to transformer;
 grant select, insert, update on features.feature_versions, features.builds to transformer;
 grant select, insert, update on serving.publications to transformer;
-grant select on serving.predictions, serving.written_features, training.extracts to transformer;
+grant select on serving.predictions, training.extracts to transformer;
+grant select, delete on serving.written_features to transformer;
 grant select, insert, update, delete on monitoring.parity_audits, monitoring.dbt_results to transformer;
 grant select on monitoring.inference_log to transformer;
 """
