@@ -14,7 +14,7 @@ from features import settings, warehouse
 from features.local import redis
 
 AIRFLOW_HOME = settings.RUN_DIR / "airflow"
-ARTIFACTS = settings.RUN_DIR / "mlflow" / "artifacts"
+ARTIFACTS = Path(os.environ.get("SKEWLESS_ARTIFACTS", settings.RUN_DIR / "mlflow" / "artifacts"))
 CACHES = settings.RUN_DIR / "cache"
 
 

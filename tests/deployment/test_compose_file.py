@@ -21,9 +21,9 @@ TEXT = FILE.read_text()
 DOCUMENT: dict[str, Any] = yaml.safe_load(TEXT)
 NAMES = list(DOCUMENT["services"])
 OURS = [name for name in NAMES if name not in {"warehouse", "metadata-db", "redis"}]
-ONCE = {"init", "cli", "loader"}
+ONCE = {"init", "cli", "loader", "admin"}
 SECRETS = re.findall(r"^([A-Z_]+)=$", EXAMPLE, flags=re.MULTILINE)
-AIRFLOW = {"init", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "cli"}
+AIRFLOW = {"init", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "cli", "admin"}
 
 
 def write_env(folder: Path) -> str:
@@ -135,6 +135,7 @@ def test_each_service_gets_only_the_logins_that_it_needs(
         "triggerer": set(),
         "worker": {"pipeline"},
         "cli": {"pipeline"},
+        "admin": set(),
         "loader": {"ingest"},
         "service": {"service"},
     }
@@ -199,7 +200,7 @@ def test_ports_are_on_loopback(services: dict[str, Service], name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_folders_of_the_checkout_are_mounted_read_only(services: dict[str, Service], name: str) -> None:
     for target, source in services[name].mounts.items():
-        assert source in DOCUMENT["volumes"] or target.endswith(":ro"), target
+        assert source in DOCUMENT["volumes"] or target.endswith(":ro") or target == "/backups", target
 
 
 def test_every_volume_is_used(services: dict[str, Service]) -> None:
@@ -207,7 +208,7 @@ def test_every_volume_is_used(services: dict[str, Service]) -> None:
     assert set(DOCUMENT["volumes"]) <= used
 
 
-@pytest.mark.parametrize("name", sorted(set(OURS) - {"loader", "mlflow"}))
+@pytest.mark.parametrize("name", sorted(set(OURS) - {"loader", "mlflow", "admin"}))
 def test_the_whole_project_is_in_every_container(services: dict[str, Service], name: str) -> None:
     mounts = services[name].mounts
     assert {"dags", "plugins", "dbt_project", "features"} <= {target.split("/")[-1].split(":")[0] for target in mounts}
@@ -270,7 +271,9 @@ def test_every_variable_of_the_file_is_in_the_example() -> None:
 def test_the_defaults_in_the_example_are_those_of_the_file() -> None:
     defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", TEXT))
     shown = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
-    examples = {"AIRFLOW_EXECUTOR", "AIRFLOW_JSON_LOGS", "OPENLINEAGE_URL"}  # what one would set, not what there is
+    # What one would set, not what there is.
+    examples = {"AIRFLOW_EXECUTOR", "AIRFLOW_JSON_LOGS", "OPENLINEAGE_URL"}
+    examples |= {"STATSD_ON", "OTEL_ON", "OTEL_EXPORTER_OTLP_ENDPOINT"}
     differing = {name: (value, defaults[name]) for name, value in shown.items() if value != defaults[name]}
     assert differing.keys() <= examples
 
