@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from psycopg import sql
 from sklearn.linear_model import LogisticRegression
 
-from features import champions, settings, tracking, warehouse
+from features import champions, tracking, warehouse
 from features.champions import Reign
 from features.contract import Model
 from features.extracts import training_extract
@@ -201,8 +201,3 @@ def scores(churn: Model) -> list[list[float]]:
     rows = np.arange(5.0 * len(churn.feature_names)).reshape(5, -1)
     found: list[list[float]] = tracking.load(churn, str(number)).predict_proba(rows).tolist()
     return found
-
-
-def manifest_path() -> Path:
-    """dbt's manifest of the tests."""
-    return settings.MANIFEST
