@@ -183,7 +183,14 @@ def test_everything_that_stays_is_watched(services: dict[str, Service], name: st
 def test_whoever_waits_says_for_what(services: dict[str, Service], name: str) -> None:
     for other, wanted in services[name].declared.get("depends_on", {}).items():
         ends = other == "init"
-        assert wanted == {"condition": "service_completed_successfully" if ends else "service_healthy"}
+        assert wanted["condition"] == ("service_completed_successfully" if ends else "service_healthy")
+
+
+def test_who_has_a_warehouse_need_not_run_another(services: dict[str, Service]) -> None:
+    assert services["warehouse"].declared["profiles"] == ["warehouse"]
+    waiting = [service.declared.get("depends_on", {}).get("warehouse") for service in services.values()]
+    assert {wanted["required"] for wanted in waiting if wanted} == {False}
+    assert "warehouse" in read_env(EXAMPLE)["COMPOSE_PROFILES"].split(",")
 
 
 def test_what_ends_is_waited_for_in_every_profile(services: dict[str, Service]) -> None:

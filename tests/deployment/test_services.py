@@ -41,7 +41,7 @@ STORY = [
     ("2013-11-05", "retrain"),
     ("2013-12-24", "hold"),
 ]
-WITH_CELERY = {"AIRFLOW_EXECUTOR": "CeleryExecutor", "COMPOSE_PROFILES": "online,celery"}
+WITH_CELERY = {"AIRFLOW_EXECUTOR": "CeleryExecutor", "COMPOSE_PROFILES": "warehouse,online,celery"}
 # One more partition, through whatever executes tasks now.
 ONE_MORE = """
 import os
