@@ -74,9 +74,8 @@ def _ensure_registry(password: str) -> None:
     url = make_url(required(METADATA))
     login, database = sql.Identifier(REGISTRY), sql.Identifier(REGISTRY)
     try:
-        with psycopg.connect(
-            host=url.host, port=url.port, user=url.username, password=url.password, dbname=url.database, autocommit=True
-        ) as connection:
+        address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(address, autocommit=True) as connection:
             hashed = connection.pgconn.encrypt_password(password.encode(), REGISTRY.encode(), b"scram-sha-256").decode()
             known = connection.execute("select 1 from pg_roles where rolname = %s", [REGISTRY]).fetchone()
             statement = "alter role {} login password {}" if known else "create role {} login password {}"

@@ -280,7 +280,7 @@ def test_the_defaults_in_the_example_are_those_of_the_file() -> None:
     shown = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
     # What one would set, not what there is.
     examples = {"AIRFLOW_EXECUTOR", "AIRFLOW_JSON_LOGS", "OPENLINEAGE_URL"}
-    examples |= {"STATSD_ON", "OTEL_ON", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+    examples |= {"STATSD_ON", "OTEL_ON", "OTEL_EXPORTER_OTLP_ENDPOINT", "WAREHOUSE_SSLROOTCERT"}
     differing = {name: (value, defaults[name]) for name, value in shown.items() if value != defaults[name]}
     assert differing.keys() <= examples
 
