@@ -39,7 +39,13 @@ os.environ.update(environment.postgres() | environment.tools() | environment.air
 AS_OF = "2013-07-02T00:00:00"
 
 # What takes longest begins first, beside everything else.
-LONGEST_FIRST = ("tests/test_chain.py", "tests/plugins")
+LONGEST_FIRST = (
+    "tests/test_chain.py",
+    "tests/plugins",
+    "tests/deployment/test_services.py",
+    "tests/operations/test_backfill.py",
+    "tests/operations/test_observability.py",
+)
 TOGETHER = ("tests/plugins",)  # they share what takes a minute to fill
 
 

@@ -22,6 +22,9 @@ from tests.deployment.compose_file import load, read_env
 from tests.deployment.pod import Pod, image_variables
 from tests.deployment.test_compose_file import EXAMPLE, FILE, SECRETS, write_env
 
+# The demo is part of what the first test waits for, beside whatever else this machine does.
+pytestmark = pytest.mark.timeout(1800)
+
 DEFAULT = [
     "warehouse",
     "metadata-db",

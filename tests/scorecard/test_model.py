@@ -112,7 +112,9 @@ class TestStaleness:
 
 
 @pytest.mark.parametrize(
-    ("source", "check"), [(model.simpler_models, "simpler_model"), (model.slices, "slice")], ids=str
+    ("source", "check"),
+    [(model.simpler_models, "simpler_model"), (model.slices, "slice")],
+    ids=["simpler_models", "slices"],
 )
 class TestChecksOfTheGate:
     def test_a_champion_that_passed(self, world: World, source: Source, check: str) -> None:
