@@ -17,8 +17,8 @@ SET = re.compile(r"^([A-Z_]+)=", re.MULTILINE)
 
 
 def new_secret(name: str) -> str:
-    """32 random bytes, in characters that an URL takes as they are."""
-    drawn = secrets.token_bytes(32)
+    """32 random bytes, and 64 to sign tokens with, in characters that an URL takes as they are."""
+    drawn = secrets.token_bytes(64 if name == "JWT_SECRET" else 32)
     text = base64.urlsafe_b64encode(drawn).decode()
     return text if name == "FERNET_KEY" else text.rstrip("=")
 

@@ -16,6 +16,8 @@ from features.local import redis
 AIRFLOW_HOME = settings.RUN_DIR / "airflow"
 ARTIFACTS = Path(os.environ.get("SKEWLESS_ARTIFACTS", settings.RUN_DIR / "mlflow" / "artifacts"))
 CACHES = settings.RUN_DIR / "cache"
+# Bytes; Airflow signs tokens by an algorithm that wants as many.
+LENGTHS = {"jwt_secret": 64}
 
 
 def airflow_port() -> int:
@@ -125,7 +127,7 @@ def secret(name: str) -> str:
     path = settings.RUN_DIR / "secrets" / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_private(path, _fernet_key() if name == "fernet_key" else secrets.token_urlsafe(16))
+        _write_private(path, _fernet_key() if name == "fernet_key" else secrets.token_urlsafe(LENGTHS.get(name, 16)))
     return path.read_text()
 
 

@@ -16,14 +16,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from features.local import postgres, redis
 from tests.conftest import ROOT
-from tests.deployment.compose_file import Service
+from tests.deployment.compose_file import Service, load
 
 USERS = {"50000:0": (50000, 0), "postgres": (70001, 70001), "redis": (70002, 70002)}
 POSTGRES_DATA = "/var/lib/postgresql/18/docker"
@@ -43,7 +45,7 @@ mount --rbind /dev dev
 mount --rbind /sys sys
 mount -t proc proc proc
 mkdir -p "./$CHECKOUT" opt/skewless var/lib/skewless var/lib/postgresql var/lib/mlflow var/lib/dbt var/log/airflow \
-    data events volumes run/postgresql
+    data events backups volumes run/postgresql
 mount --rbind "$CHECKOUT" "./$CHECKOUT"
 mount --rbind "$CHECKOUT" opt/skewless
 mount --rbind "$SCRATCH/volumes" volumes
@@ -287,6 +289,24 @@ class Pod:
             raise Failed(f"{service.name}: {done.stdout}{done.stderr}")
 
 
+@contextmanager
+def opened(folder: Path, variables: Mapping[str, str]) -> Iterator[Pod]:
+    """A pod for the services of docker-compose.yml, none of which runs yet; all of them end with it.
+
+    Args:
+        variables: what stands in .env.
+    """
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.fail("these tests make namespaces, which needs root and util-linux")
+    shutil.rmtree(folder, ignore_errors=True)
+    image = image_variables((ROOT / "Dockerfile").read_text())
+    pod = Pod(folder, load(ROOT / "docker-compose.yml", variables), image)
+    try:
+        yield pod
+    finally:
+        pod.close()
+
+
 def _redis_programs() -> Path:
     program = redis.program()
     assert program is not None, "the package of Redis is not there"
@@ -302,7 +322,3 @@ def image_variables(dockerfile: str) -> dict[str, str]:
     for line in re.findall(r"^ENV (.*)$", joined, flags=re.MULTILINE):
         found |= dict(part.split("=", 1) for part in shlex.split(line))
     return {name: value for name, value in found.items() if "$" not in value}
-
-
-if __name__ == "__main__":
-    print(image_variables(Path(sys.argv[1]).read_text()))

@@ -3,9 +3,7 @@
 A password-protected PostgreSQL twice, over TCP; a real Redis, MLflow, Airflow. With LocalExecutor, then with Celery.
 """
 
-import os
 import re
-import shutil
 import signal
 import threading
 import time
@@ -17,9 +15,8 @@ import pytest
 
 from features import settings
 from features.ingest import nycflights13
-from tests.conftest import ROOT
 from tests.deployment.compose_file import load, read_env
-from tests.deployment.pod import Pod, image_variables
+from tests.deployment.pod import Pod, opened
 from tests.deployment.test_compose_file import EXAMPLE, FILE, SECRETS, write_env
 
 # The demo is part of what the first test waits for, beside whatever else this machine does.
@@ -110,16 +107,9 @@ def command_lines() -> Iterator[CommandLines]:
 @pytest.fixture(scope="module")
 def pod(variables: dict[str, str], command_lines: CommandLines) -> Iterator[Pod]:
     """`docker compose up --wait`."""
-    if os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.fail("these tests make namespaces, which needs root and util-linux")
-    folder = settings.RUN_DIR / "pod"
-    shutil.rmtree(folder, ignore_errors=True)
-    made = Pod(folder, load(FILE, variables), image_variables((ROOT / "Dockerfile").read_text()))
-    try:
+    with opened(settings.RUN_DIR / "pod", variables) as made:
         made.up(DEFAULT)
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture(scope="module")
