@@ -1,6 +1,9 @@
 """Each kind of work is done by a login that may do that and no more; and dbt's rebuilding takes no right away."""
 
 import csv
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -390,6 +393,14 @@ def test_a_login_can_be_changed(guarded: PostgresServer, monkeypatch: pytest.Mon
     monkeypatch.setenv("PGPASSWORD", "quite another password")
     with warehouse.connect() as connection:
         connection.execute("select 1")
+
+
+def test_a_command_makes_one_and_prints_no_password(guarded: PostgresServer) -> None:
+    command = [Path(sys.executable).with_name("skewless"), "create-login", "by_command", "--role", "trainer"]
+    env = os.environ | {"SKEWLESS_NEW_PASSWORD": "given by a variable"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "by_command may log in: trainer scores, watches, decides and trains, on what dbt made.\n"
+    assert memberships("by_command") == ["trainer"]
 
 
 def memberships(login: str) -> list[str]:

@@ -29,6 +29,9 @@ from tests.operations import receivers
 from tests.operations.receivers import Packets, Posts
 from tests.steps import small
 
+# One Airflow is started for all of them, beside whatever else this machine does.
+pytestmark = pytest.mark.timeout(1800)
+
 AS_OF = "2013-07-02T00:00:00"
 FEATURES, ROLLBACK = demo.CHAIN[0], "rollback_features"
 VIEW = "user_session_features"
