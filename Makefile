@@ -25,7 +25,7 @@ demo: install ## Load a year of real events, run the Dags through a real schedul
 
 .PHONY: test
 test: install-dev ## Run every test, the whole chain through a real scheduler included [JOBS=2 at a time]
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: help
 help: ## Show this list

@@ -46,19 +46,16 @@ LONGEST_FIRST = (
     "tests/operations/test_backfill.py",
     "tests/operations/test_observability.py",
 )
-TOGETHER = ("tests/plugins",)  # they share what takes a minute to fill
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives each file, or folder whose files share expensive fixtures, to one worker; and decides who begins."""
+    """Decides which files begin."""
 
-    def place(item: pytest.Item) -> str:
+    def rank(item: pytest.Item) -> int:
         path = item.path.relative_to(ROOT).as_posix()
-        return next((folder for folder in TOGETHER if path.startswith(folder)), path)
+        return next((place for place, begins in enumerate(LONGEST_FIRST) if path.startswith(begins)), 99)
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(place(item)))
-    items.sort(key=lambda item: LONGEST_FIRST.index(place(item)) if place(item) in LONGEST_FIRST else 99)
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
