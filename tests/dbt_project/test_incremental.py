@@ -132,6 +132,23 @@ def test_runs_out_of_order_and_far_apart_give_what_each_would_alone(undisturbed:
         assert {row[1].isoformat()[:19] for row in read(one, query)} >= set(instants)
 
 
+def test_a_full_refresh_leaves_the_events_with_their_indexes(empty_warehouse: str) -> None:
+    """The table that is replaced has indexes of the same names."""
+    dbt(["run", "--select", "stg_session_events"], empty_warehouse, as_of=AS_OF)
+    before = covering_indexes(empty_warehouse)
+    assert len(before) == 2
+    dbt(["run", "--full-refresh", "--select", "stg_session_events"], empty_warehouse, as_of=AS_OF)
+    assert covering_indexes(empty_warehouse) == before
+
+
+def covering_indexes(database: str) -> list[tuple[str]]:
+    return read(
+        database,
+        "select indexname from pg_indexes where tablename = 'stg_session_events' and indexdef like '% INCLUDE %'"
+        " order by 1",
+    )
+
+
 def test_the_future_is_refused(undisturbed: str) -> None:
     """Rows that were written for an instant to come would lack what will be known by then, and never change."""
     output = dbt(["run"], undisturbed, as_of="2099-01-01T00:00:00", expect_failure=True)
