@@ -42,9 +42,6 @@ AS_OF = "2013-07-02T00:00:00"
 LONGEST_FIRST = (
     "tests/test_chain.py",
     "tests/plugins",
-    "tests/deployment/test_services.py",
-    "tests/operations/test_backfill.py",
-    "tests/operations/test_observability.py",
 )
 
 
