@@ -301,7 +301,7 @@ def test_what_reads_events_for_others_trusts_no_name_of_theirs(lived_in: Model) 
 def test_a_roll_back_is_the_work_of_the_same_logins(lived_in: Model) -> None:
     with logged_in("transformer"):
         roll_back([lived_in.feature_view], AS_OF, "to see whether it may")
-    with logged_in("trainer"), pytest.raises(SkewlessError, match="no champion before"):
+    with logged_in("trainer"), pytest.raises(SkewlessError, match="There is no earlier champion of churn"):
         roll_back_model(lived_in, None, "to see whether it may")
 
 
