@@ -374,7 +374,7 @@ def test_dbt_models_run_in_the_order_of_dbts_graph(bag: Any, manifest: Path) -> 
 
 def test_a_dbt_task_computes_the_partition_of_its_run(bag: Any) -> None:
     for task in bag.dags["materialize_features"].task_group.get_child_by_label("dbt").children.values():
-        assert task.env == {"SKEWLESS_AS_OF": "{{ dag_run.partition_key }}"}
+        assert task.env["SKEWLESS_AS_OF"] == "{{ dag_run.partition_key }}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
