@@ -119,7 +119,7 @@ class Pod:
         command = service.command
         if service.declared["image"].startswith("postgres:"):
             self._create_cluster(service)
-            command = [*command, "-D", POSTGRES_DATA, "-c", f"listen_addresses=127.0.0.1,{self._addresses[name]}"]
+            command = [*command, "-D", POSTGRES_DATA, "-c", f"listen_addresses={self._addresses[name]}"]
             command += ["-c", "unix_socket_directories=/var/run/postgresql"]
         if name == "redis":
             bound = f"redis-server /tmp/redis.conf --bind {self._addresses[name]} 127.0.0.1"
@@ -170,28 +170,59 @@ class Pod:
         raise Failed(f"{name} is not healthy after {seconds} s:\n{self.end_of_log(name)}")
 
     def is_healthy(self, name: str) -> bool:
-        """What the file's own check says."""
+        """What the file's own check says, in the time that it has."""
         health = self.services[name].health
         assert health is not None
-        return self.execute(name, health).returncode == 0
+        seconds = int(self.services[name].declared["healthcheck"]["timeout"].removesuffix("s"))
+        # Two services have the same port, and what is local to a container is at its address here.
+        command = [part.replace("127.0.0.1", self._addresses[name]) for part in health]
+        try:
+            return self.execute(name, command, seconds).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
-    def execute(self, name: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """Runs a command in a running service, as `docker compose exec` does."""
+    def freeze(self, name: str) -> None:
+        """Stops a service without ending it, as a machine that has no time for it does."""
+        for process in self._processes(name):
+            process.suspend()
+
+    def thaw(self, name: str) -> None:
+        """Lets a frozen service go on. Who started it stopped as well, as a shell's job does."""
+        for process in self._processes(name):
+            process.resume()
+        psutil.Process(self._running[name].pid).resume()
+
+    def _processes(self, name: str) -> list[psutil.Process]:
+        pid = self.pid(name)
+        assert pid is not None, f"{name} does not run"
+        return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+
+    def execute(
+        self, name: str, command: Sequence[str], timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command in a running service, as `docker compose exec` does.
+
+        Args:
+            timeout: in seconds, after which it raises subprocess.TimeoutExpired.
+        """
         pid = self.pid(name)
         if pid is None:
             return subprocess.CompletedProcess([], 1, "", "it does not run")
         service = self.services[name]
         enter = ["nsenter", "--target", str(pid), "--net", "--mount", "--pid", "--uts", "--root", "--wd"]
-        return self._run([*enter, *self._as_user(service), *command], service)
+        return self._run([*enter, *self._as_user(service), *command], service, timeout)
 
     def run(self, name: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Runs a command as a service of its own, as `docker compose run --rm` does."""
         service = self.services[name]
         return self._run(self._enter(service, command), service)
 
-    def _run(self, command: Sequence[str], service: Service) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, command: Sequence[str], service: Service, timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        env = self.variables(service)
         return subprocess.run(
-            command, env=self.variables(service), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
         )
 
     def pid(self, name: str) -> int | None:

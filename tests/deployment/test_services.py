@@ -6,7 +6,6 @@ A password-protected PostgreSQL twice, over TCP; a real Redis, MLflow, Airflow. 
 import re
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -215,17 +214,9 @@ def test_no_secret_is_anywhere_but_where_it_belongs(
 def test_what_is_stopped_is_not_healthy(pod: Pod, story: str) -> None:
     """The checks can fail: each service is frozen in turn."""
     for name in ("warehouse", "metadata-db", "redis", "mlflow"):
-        pid = pod.pid(name)
-        assert pid is not None
-        everything = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-        for process in everything:
-            process.suspend()
+        pod.freeze(name)
         try:
             assert not pod.is_healthy(name), name
         finally:
-            for process in everything:
-                process.resume()
-        deadline = time.monotonic() + 60
-        while not pod.is_healthy(name):
-            assert time.monotonic() < deadline, f"{name} did not become healthy again"
-            time.sleep(1)
+            pod.thaw(name)
+        pod.wait(name, 60)
