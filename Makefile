@@ -116,7 +116,7 @@ manifest: install ## Parse the dbt project; the Dags are generated from what it 
 ##@ In containers
 .PHONY: secrets
 secrets: ## Write .env for docker compose, with a strong secret wherever there is none yet
-	@python3 scripts/write_env.py
+	@$(PYTHON) scripts/write_env.py
 
 .PHONY: demo-compose
 demo-compose: secrets ## The demo in containers: docker compose up --wait, then the same story

