@@ -45,6 +45,10 @@ create table if not exists bench.feature_rows (
 create table if not exists bench.labels (
     user_id text, event_timestamp timestamptz, primary key (user_id, event_timestamp)
 );
+
+-- What dbt runs as.
+grant usage on schema bench to transformer;
+grant select on all tables in schema bench to transformer;
 """
 
 # A session lasts a minute to four hours, mostly short, and arrives within five minutes of its end, or late.
