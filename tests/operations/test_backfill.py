@@ -204,6 +204,30 @@ def test_what_is_there_is_not_computed_again_unless_that_is_said(
     assert read(BACKFILLED, EVERY_ROW) == before
 
 
+def test_a_second_backfill_changes_no_row_beside_a_run_by_hand_and_what_is_paused_does_not_follow(
+    airflow: AirflowApi, backfill: Callable[..., str], first: list[dict[str, Any]]
+) -> None:
+    before = read(BACKFILLED, EVERY_ROW)
+    scorings = len(runs(airflow, demo.CHAIN[1]))
+    airflow.set_paused(demo.CHAIN[1], True)
+    airflow.trigger(demo.CHAIN[0], FIRST, "by_hand")
+    backfill("--reprocess-behavior", "completed", key=LAST)
+    wait_until(lambda: airflow.run(demo.CHAIN[0], "by_hand").state in DONE, 240)
+    assert airflow.run(demo.CHAIN[0], "by_hand").state == "success"
+    assert [run["state"] for run in runs(airflow, demo.CHAIN[0])] == ["success"] * 5
+    assert read(BACKFILLED, EVERY_ROW) == before
+    assert len(runs(airflow, demo.CHAIN[1])) == scorings
+
+
+def test_a_dry_run_lists_the_partitions_that_never_ran(
+    backfill: Callable[..., str], first: list[dict[str, Any]]
+) -> None:
+    said = backfill("--dry-run", key="2013-06-01T00:00:00", until="2013-07-02T23:00:00")
+    assert "2013-07-02T03:00:00" in said
+    assert "2013-07-02T23:00:00" in said
+    assert LAST not in said
+
+
 # A month, without waiting for a scheduler: what each run does to the warehouse
 
 
