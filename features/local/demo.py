@@ -202,7 +202,7 @@ def run_partition(api: AirflowApi, key: str, console: Console) -> list[DagRun]:
             if run.state in DONE and run.run_id not in reported:
                 reported.add(run.run_id)
                 report(api, run, console)
-        if _is_over(api, runs):
+        if is_over(api, runs):
             return runs
         time.sleep(0.5)
     raise SkewlessError(f"The runs of {key} are not done after {PARTITION_TIMEOUT_SECONDS} s; see {stack.LOGS}.")
@@ -234,7 +234,7 @@ def report(api: AirflowApi, run: DagRun, console: Console) -> None:
     console.print(f"  {run.partition_key}  {run.dag_id:<22} {run.seconds:5.1f} s")
 
 
-def _is_over(api: AirflowApi, runs: list[DagRun]) -> bool:
+def is_over(api: AirflowApi, runs: list[DagRun]) -> bool:
     """The chain ends with training, or with a retraining run that decided to hold."""
     done = {run.dag_id: run for run in runs if run.state == "success"}
     if TRAINING in done:

@@ -9,16 +9,21 @@ Redis would bring from their packages.
 Needs root and util-linux.
 """
 
+import ctypes
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -27,6 +32,9 @@ from features.local import postgres, redis
 from tests.conftest import ROOT
 from tests.deployment.compose_file import Service, load
 
+Result = TypeVar("Result")
+
+CLONE_NEWNET = 0x40000000
 USERS = {"50000:0": (50000, 0), "postgres": (70001, 70001), "redis": (70002, 70002)}
 POSTGRES_DATA = "/var/lib/postgresql/18/docker"
 READY_SECONDS = 240
@@ -49,6 +57,10 @@ mkdir -p "./$CHECKOUT" opt/skewless var/lib/skewless var/lib/postgresql var/lib/
 mount --rbind "$CHECKOUT" "./$CHECKOUT"
 mount --rbind "$CHECKOUT" opt/skewless
 mount --rbind "$SCRATCH/volumes" volumes
+for disk in $DISKS; do
+    install -d "volumes/${disk%%:*}"
+    mount -t tmpfs -o "size=${disk##*:},uid=50000,mode=0775" tmpfs "volumes/${disk%%:*}"
+done
 install -d -m 0777 volumes/bytecode
 rm -f etc/hosts
 printf '%s' "$HOSTS" > etc/hosts
@@ -71,24 +83,29 @@ class Pod:
         folder: for logs; on a short path.
         services: by name, as docker-compose.yml declares them.
         image: the variables that the image sets.
+        disks: volumes that have a disk of their own, and its size.
     """
 
-    def __init__(self, folder: Path, services: Mapping[str, Service], image: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, services: Mapping[str, Service], image: Mapping[str, str], disks: Mapping[str, str]
+    ) -> None:
         self.folder, self.services, self._image = folder, services, image
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._inside: ThreadPoolExecutor | None = None
         folder.mkdir(parents=True)
         (folder / "scratch").mkdir()
         hosts = ["127.0.0.1 localhost"]
         hosts += [f"{ADDRESS.format(number)} {name}" for number, name in enumerate(services, start=1)]
         self._addresses = {line.split()[1]: line.split()[0] for line in hosts}
-        self._init = self._spawn_init("\n".join(hosts) + "\n")
+        self._init = self._spawn_init("\n".join(hosts) + "\n", disks)
 
-    def _spawn_init(self, hosts: str) -> subprocess.Popen[bytes]:
+    def _spawn_init(self, hosts: str, disks: Mapping[str, str]) -> subprocess.Popen[bytes]:
         env = {
             "PATH": os.environ["PATH"],
             "SCRATCH": str(self.folder / "scratch"),
             "CHECKOUT": str(ROOT),
             "HOSTS": hosts,
+            "DISKS": " ".join(f"{name}:{size}" for name, size in disks.items()),
             "ABOVE_PYTHON": " ".join(str(folder) for folder in Path(sys.executable).resolve().parents if folder.name),
         }
         namespaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
@@ -105,6 +122,8 @@ class Pod:
 
     def close(self) -> None:
         """Ends everything in it, whatever it is doing."""
+        if self._inside:
+            self._inside.shutdown()
         self._init.kill()  # its child goes with it, and with that everything in its process namespace
         self._init.wait(20)
         for process in self._running.values():
@@ -240,6 +259,56 @@ class Pod:
         os.kill(pid, number)
         return self._running[name].wait(120)
 
+    def kill(self, name: str) -> None:
+        """Ends a container as a machine that fails does: all of it at once, and nothing is told beforehand."""
+        pid = self.pid(name)
+        assert pid is not None, f"{name} does not run"
+        own = os.readlink(f"/proc/{pid}/ns/mnt")
+        while inside := [each for each in psutil.pids() if _mounts_of(each) == own]:
+            for each in inside:
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
+            time.sleep(0.02)
+        self._running[name].wait(20)
+
+    def revive(self) -> list[str]:
+        """Starts again what has ended although it should run, as its restart policy has it. Returns which."""
+        ended = [
+            name
+            for name, process in self._running.items()
+            if process.poll() is not None and self.services[name].declared["restart"] == "unless-stopped"
+        ]
+        for name in ended:
+            self.start(name)
+        return ended
+
+    def scale(self, name: str, second: str, **variables: str) -> None:
+        """Declares another container of a service, as `docker compose up --scale` does, under a name of its own."""
+        declared = dict(self.services[name].declared)
+        declared["environment"] = {**self.services[name].environment, **variables}
+        self.services = {**self.services, second: replace(self.services[name], name=second, declared=declared)}
+
+    def inside(self, work: Callable[[], Result]) -> Result:
+        """Does something in the network that the services share; everything else stays where it is."""
+        if self._inside is None:
+            self._inside = ThreadPoolExecutor(max_workers=1, initializer=self._enter_network)
+        return self._inside.submit(work).result()
+
+    def _enter_network(self) -> None:
+        """Moves the thread that calls it, and no other."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with Path(f"/proc/{self._root()}/ns/net").open() as network:
+            if libc.setns(network.fileno(), CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+
+    def address(self, name: str) -> str:
+        """The address of a service in that network, whose names only its services know."""
+        return self._addresses[name]
+
+    def socket_folder(self, name: str) -> str:
+        """Where a PostgreSQL's socket is, as this machine sees it; who comes this way is trusted."""
+        return f"/proc/{self.pid(name)}/root/run/postgresql"  # /var/run is a link, which would lead out
+
     def log(self, name: str) -> Path:
         """Where its output goes."""
         return self.folder / f"{name}.log"
@@ -322,18 +391,27 @@ class Pod:
             raise Failed(f"{service.name}: {done.stdout}{done.stderr}")
 
 
+def _mounts_of(pid: int) -> str | None:
+    """The mount namespace of a process; None when it has ended meanwhile."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return None
+
+
 @contextmanager
-def opened(folder: Path, variables: Mapping[str, str]) -> Iterator[Pod]:
+def opened(folder: Path, variables: Mapping[str, str], **disks: str) -> Iterator[Pod]:
     """A pod for the services of docker-compose.yml, none of which runs yet; all of them end with it.
 
     Args:
         variables: what stands in .env.
+        disks: as for Pod.
     """
     if os.geteuid() != 0 or not shutil.which("unshare"):
         pytest.fail("these tests make namespaces, which needs root and util-linux")
     shutil.rmtree(folder, ignore_errors=True)
     image = image_variables((ROOT / "Dockerfile").read_text())
-    pod = Pod(folder, load(ROOT / "docker-compose.yml", variables), image)
+    pod = Pod(folder, load(ROOT / "docker-compose.yml", variables), image, disks)
     try:
         yield pod
     finally:

@@ -1,0 +1,195 @@
+"""What a drill does: computes a partition on the deployment, and does something to it meanwhile."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import requests
+
+from features.errors import SkewlessError
+from features.local import demo
+from features.local.airflow_api import DONE, AirflowApi, DagRun
+from features.partition import parse_as_of
+from tests.deployment.pod import Pod
+from tests.drills import world
+from tests.drills.tables import differences
+from tests.drills.undisturbed import Undisturbed
+
+MATERIALIZE = demo.CHAIN[0]
+# Retries wait for half a minute each, and a machine that tests has other things to do.
+DRILL_SECONDS = 600
+
+
+class NotInTime(AssertionError):
+    """Something that did not happen while it was waited for."""
+
+
+class Drill:
+    """A deployment to which things happen.
+
+    Args:
+        undisturbed: what is computed beside it, where nothing happens.
+    """
+
+    def __init__(self, pod: Pod, variables: Mapping[str, str], undisturbed: Undisturbed) -> None:
+        self.pod, self._variables, self._undisturbed = pod, variables, undisturbed
+        self._computed: list[str] = []
+        self._api: AirflowApi | None = None
+        with self.connect() as connection:
+            for statement in world.statements():
+                connection.execute(statement)
+        self.ask(demo.wait_for_dags)
+
+    # What there is to ask
+
+    def connect(self, server: str = "warehouse", database: str = "skewless") -> psycopg.Connection[Any]:
+        """A connection of a server's first login."""
+        login = {"warehouse": "skewless", "metadata-db": "airflow"}[server]
+        return psycopg.connect(host=self.pod.socket_folder(server), user=login, dbname=database, autocommit=True)
+
+    def rows(self, query: str, server: str = "warehouse", database: str = "skewless") -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with self.connect(server, database) as connection:
+            return connection.execute(query).fetchall()
+
+    def ask(self, question: Callable[[AirflowApi], Any]) -> Any:
+        """Asks Airflow, from within its network."""
+        return self.pod.inside(lambda: question(self._airflow()))
+
+    def _airflow(self) -> AirflowApi:
+        if self._api is None:
+            address = f"http://{self.pod.address('api-server')}:8080"
+            self._api = AirflowApi(address, self._variables["ADMIN_PASSWORD"])
+        return self._api
+
+    def states(self, dag_id: str, run_id: str) -> dict[str, list[tuple[str, int]]]:
+        """State and number of tries of each task of a run, all mapped ones together."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        found: dict[str, list[tuple[str, int]]] = {}
+        for task in self.ask(lambda api: api.get(path, limit=100))["task_instances"]:
+            found.setdefault(task["task_id"], []).append((task["state"], task["try_number"]))
+        return found
+
+    def task_log(self, run: DagRun, task_id: str, attempt: int) -> str:
+        """What a try of a task logged."""
+        place = f"dag_id={run.dag_id}/run_id={run.run_id}/task_id={task_id}/attempt={attempt}.log"
+        return (self.pod.volume("airflow-logs") / place).read_text(errors="replace")
+
+    # What happens
+
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = DRILL_SECONDS) -> Any:
+        """Waits until something is so, while what crashed is started again as its restart policy has it.
+
+        An Airflow that does not answer is asked again.
+
+        Raises:
+            NotInTime: saying what was waited for.
+        """
+        deadline = time.monotonic() + seconds
+        said = ""
+        while time.monotonic() < deadline:
+            self.pod.revive()
+            try:
+                if found := condition():
+                    return found
+            except (requests.RequestException, SkewlessError, psycopg.OperationalError) as error:
+                said, self._api = str(error), None
+            time.sleep(0.3)
+        raise NotInTime(f"{what} did not happen within {seconds} s. {said}\n{self.pod.end_of_log('scheduler')}")
+
+    def begin(self, key: str) -> DagRun:
+        """Starts a run of a partition's features."""
+        run_id = f"drill__{key}__{datetime.now(UTC):%H%M%S%f}"
+
+        def trigger() -> bool:
+            self.ask(lambda api: api.trigger(MATERIALIZE, key, run_id))
+            return True
+
+        self.until(trigger, f"a run of {key}")
+        return DagRun(MATERIALIZE, run_id, "queued", key, 0.0)
+
+    def wait_for(self, run: DagRun, task_id: str, *states: str) -> None:
+        """Waits until a task of a run is in one of these states."""
+        self.until(
+            lambda: any(state in states for state, _ in self.states(run.dag_id, run.run_id).get(task_id, [])),
+            f"{task_id} of {run.run_id} being {' or '.join(states)}",
+        )
+
+    @contextmanager
+    def holding(self, relation: str, waiting: str) -> Iterator[None]:
+        """Keeps a table to itself, from when it can until the block ends; begins when somebody waits for it.
+
+        So that what happens, happens in the middle of a statement, however fast that is.
+
+        Args:
+            waiting: what the statement of whoever waits contains.
+        """
+        with self.connect() as connection:
+            with connection.transaction():
+                connection.execute(f"lock table {relation} in access exclusive mode")
+                self.until(lambda: self._is_waiting(waiting), f"{waiting} waiting for {relation}")
+                yield
+
+    def _is_waiting(self, statement: str) -> bool:
+        query = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and position(%s in query) > 0"
+        with self.connect() as connection:
+            return connection.execute(query, [statement]).fetchone() is not None
+
+    def finish(self, *keys: str) -> list[DagRun]:
+        """Waits until the chains of partitions are over; every run of theirs has to have succeeded."""
+        for key in keys:
+            self.until(lambda key=key: self._is_over(key), f"the end of {key}")
+        runs = [run for run in self.runs() if run.partition_key in keys]
+        assert {run.state for run in runs} == {"success"}, [run for run in runs if run.state != "success"]
+        return runs
+
+    def runs(self) -> list[DagRun]:
+        """Every run there was, oldest first."""
+        found = self.ask(lambda api: api.get("dags/~/dagRuns", order_by="id", limit=100))["dag_runs"]
+        fields = ("dag_id", "dag_run_id", "state", "partition_key", "duration")
+        return [DagRun(*(run[name] for name in fields)) for run in found]
+
+    def _is_over(self, key: str) -> bool:
+        runs = [run for run in self.runs() if run.partition_key == key]
+        if any(run.state not in DONE for run in runs):
+            return False
+        if failed := [run for run in runs if run.state == "failed"]:
+            told = "\n".join(line for run in failed for line in self.ask(lambda api, run=run: api.failed_tasks(run)))
+            raise NotInTime(f"{key} failed:\n{told}")
+        return self.ask(lambda api: demo.is_over(api, runs))
+
+    # What has to be true in the end
+
+    def is_as_if_nothing_had_happened(self, *keys: str) -> None:
+        """Every table is what it is where the same partitions are computed, in order of their instants, undisturbed."""
+        for key in keys:
+            self._undisturbed.compute(parse_as_of(key))
+        with self.connect() as ours, self._undisturbed.connect() as theirs:
+            assert differences(ours, theirs) == {}
+        self.nothing_is_published_twice()
+
+    def nothing_is_published_twice(self) -> None:
+        """One publication of each view and instant, one of each view is live; one version of each training."""
+        assert (
+            self.rows(
+                "select feature_view, as_of, count(*) from serving.publications group by 1, 2 having count(*) > 1"
+            )
+            == []
+        )
+        assert (
+            self.rows(
+                "select feature_view, count(*) from serving.publications where retired_at is null group by 1"
+                " having count(*) <> 1"
+            )
+            == []
+        )
+        trained = "select value, count(*) from model_version_tags where key = 'as_of' group by 1 having count(*) > 1"
+        assert self.rows(trained, "metadata-db", "mlflow") == []
+
+    def said(self, name: str, pattern: str) -> bool:
+        """Whether a service has logged this."""
+        return re.search(pattern, self.pod.log(name).read_text(errors="replace")) is not None
