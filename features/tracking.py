@@ -26,6 +26,8 @@ from features.training.fitting import Fitted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+log = logging.getLogger(__name__)
+
 # It warns of each pickle, and those are meant: what a checkout trains, it loads itself; the registry is as trusted as
 # the warehouse.
 logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
@@ -92,14 +94,56 @@ def register(
 ) -> Version:
     """Logs the training as a run and registers the estimator as the model's challenger.
 
+    What an earlier attempt, or another run of the same partition, has registered is not registered again: the same
+    record and the same parameters are the same model.
+
     Args:
         plots: figures by file name.
     """
-    _use_experiment(model.name)
+    experiment = _use_experiment(model.name)
+    client = MlflowClient()
+    parameters = _parameters(model, fitted, split)
+    before = _registered_before(client, experiment, model, record, parameters)
     metrics = _metrics(fitted, evaluation)
+    run_id, number = before or _log_training(model, fitted, evaluation, split, record, plots, parameters, metrics)
+    for key, value in record.tags().items():
+        client.set_model_version_tag(model.name, number, key, value)
+    if str(client.get_registered_model(model.name).aliases.get(CHAMPION)) != number:
+        client.set_registered_model_alias(model.name, CHALLENGER, number)
+    return Version(number, record.as_of, record.feature_version, record.extract_id, metrics, run_id)
+
+
+def _registered_before(
+    client: MlflowClient, experiment: str, model: Model, record: TrainingRecord, parameters: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """The run and the version of a training that is this one; runs that were cut off before that are marked as such."""
+    same = " and ".join(f"tags.{key} = '{value}'" for key, value in record.tags().items())
+    logged = {key: str(value) for key, value in parameters.items()}
+    for run in client.search_runs([experiment], filter_string=same, order_by=["attributes.start_time asc"]):
+        # A version comes last, so all that belongs to it is there.
+        versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, "FINISHED" if versions else "KILLED")
+        if versions and run.data.params == logged:
+            log.info("%s v%s is this training already.", model.name, versions[0].version)
+            return run.info.run_id, str(versions[0].version)
+    return None
+
+
+def _log_training(
+    model: Model,
+    fitted: Fitted,
+    evaluation: Evaluation,
+    split: Split,
+    record: TrainingRecord,
+    plots: Mapping[str, "Figure"],
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> tuple[str, str]:
+    """Logs all there is of a training, the registered estimator last. Returns the run and the version."""
     with mlflow.start_run(run_name=f"{model.name} as of {record.as_of:%Y-%m-%d %H:%M}") as run:
         mlflow.set_tags(record.tags())
-        mlflow.log_params(_parameters(model, fitted, split))
+        mlflow.log_params(parameters)
         mlflow.log_metrics(metrics)
         mlflow.log_dict(asdict(evaluation), "evaluation.json")
         if fitted.tried:
@@ -109,11 +153,7 @@ def register(
         for name, simple in fitted.simple.items():
             _log_estimator(simple, name, None)
         number = _log_estimator(fitted.estimator, "model", model, inputs(split.holdout.head(5), model.feature_names))
-        client = MlflowClient()
-        for key, value in record.tags().items():
-            client.set_model_version_tag(model.name, number, key, value)
-        client.set_registered_model_alias(model.name, CHALLENGER, number)
-    return Version(number, record.as_of, record.feature_version, record.extract_id, metrics, run.info.run_id)
+    return run.info.run_id, number
 
 
 def _log_estimator(estimator: Any, name: str, registered: Model | None, example: Any = None) -> str:

@@ -128,11 +128,10 @@ class Drill:
         Args:
             waiting: what the statement of whoever waits contains.
         """
-        with self.connect() as connection:
-            with connection.transaction():
-                connection.execute(f"lock table {relation} in access exclusive mode")
-                self.until(lambda: self._is_waiting(waiting), f"{waiting} waiting for {relation}")
-                yield
+        with self.connect() as connection, connection.transaction():
+            connection.execute(f"lock table {relation} in access exclusive mode")
+            self.until(lambda: self._is_waiting(waiting), f"{waiting} waiting for {relation}")
+            yield
 
     def _is_waiting(self, statement: str) -> bool:
         query = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and position(%s in query) > 0"

@@ -217,6 +217,29 @@ def test_promoting_again_changes_nothing(champion: tracking.Version, churn: Mode
         assert one(f"select count(*) as n from monitoring.{table} where model_name = 'churn'") == {"n": 1}
 
 
+def test_training_again_registers_no_second_version(champion: tracking.Version, churn: Model) -> None:
+    assert train(churn, AS_OF) == champion.number
+    assert len(MlflowClient().search_model_versions("name = 'churn'")) == 1
+    assert aliases("churn") == {"champion": champion.number}
+
+
+@pytest.mark.parametrize("at", ["log_dict", "set_model_version_tag"])  # long before the version, and after it
+def test_a_training_that_was_cut_off_is_registered_once(churn: Model, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    model = named(churn, f"cut_off_at_{at}", training=TrainingSettings())
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, at, cut_off)
+        train(model, AS_OF)
+    assert train(model, AS_OF) == "1"
+    (version,) = MlflowClient().search_model_versions(f"name = '{model.name}'")
+    assert version.tags["as_of"] == AS_OF.isoformat()
+    assert aliases(model.name) == {"challenger": "1"}
+    assert one("select count(*) as n from monitoring.model_evaluations where model_name = %s", model.name)["n"] == 1
+
+
 def test_scoring_twice_writes_each_score_once(champion: tracking.Version, churn: Model) -> None:
     facts = score(churn, AS_OF)
     before = rows("select * from serving.predictions where model_name = 'churn' order by entity_id")
