@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,9 @@ from typing import Any
 import dotenv
 import yaml
 
+from tests.conftest import ROOT
+
+EXAMPLE = (ROOT / ".env.example").read_text()
 VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:-|:\?)([^}]*))?\})")
 
 
@@ -54,6 +59,18 @@ def read_env(text: str) -> dict[str, str]:
     """The variables of a .env file; one may name another."""
     values = dotenv.dotenv_values(stream=io.StringIO(text), interpolate=True)
     return {name: value or "" for name, value in values.items()}
+
+
+def write_env(folder: Path) -> str:
+    """Runs what `make secrets` runs, in a folder that has the example, and gives the file's text."""
+    subprocess.run([sys.executable, ROOT / "scripts" / "write_env.py", folder], check=True, capture_output=True)
+    return (folder / ".env").read_text()
+
+
+def new_variables(folder: Path) -> dict[str, str]:
+    """The variables of a checkout in which `make secrets` was run for the first time."""
+    (folder / ".env.example").write_text(EXAMPLE)
+    return read_env(write_env(folder))
 
 
 def read_services(text: str, variables: Mapping[str, str]) -> dict[str, Service]:

@@ -62,6 +62,7 @@ for disk in $DISKS; do
     mount -t tmpfs -o "size=${disk##*:},uid=50000,mode=0775" tmpfs "volumes/${disk%%:*}"
 done
 install -d -m 0777 volumes/bytecode
+install -d volumes/clock
 rm -f etc/hosts
 printf '%s' "$HOSTS" > etc/hosts
 printf '%s\n' skewless:x:50000:0::/var/lib/skewless:/bin/sh database:x:70001:70001::/:/bin/sh >> etc/passwd
@@ -92,6 +93,9 @@ class Pod:
         self.folder, self.services, self._image = folder, services, image
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._inside: ThreadPoolExecutor | None = None
+        self._clock: dict[str, str] = {}
+        self._is_left_alone = False
+        self.jumped = 0
         folder.mkdir(parents=True)
         (folder / "scratch").mkdir()
         hosts = ["127.0.0.1 localhost"]
@@ -271,8 +275,24 @@ class Pod:
             time.sleep(0.02)
         self._running[name].wait(20)
 
+    def stop(self, name: str) -> None:
+        """Stops a container for good, as `docker stop` does."""
+        self.signal(name, signal.SIGTERM)
+        del self._running[name]
+
+    @contextmanager
+    def left_alone(self) -> Iterator[None]:
+        """Until the block ends, what has ended stays so."""
+        self._is_left_alone = True
+        try:
+            yield
+        finally:
+            self._is_left_alone = False
+
     def revive(self) -> list[str]:
         """Starts again what has ended although it should run, as its restart policy has it. Returns which."""
+        if self._is_left_alone:
+            return []
         ended = [
             name
             for name, process in self._running.items()
@@ -281,6 +301,20 @@ class Pod:
         for name in ended:
             self.start(name)
         return ended
+
+    def own_clock(self) -> None:
+        """Gives what starts from now on a clock of the pod's own, which `jump` sets."""
+        folder = self.volume("clock")
+        source, library = Path(__file__).with_name("clock.c"), folder / "clock.so"
+        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        self.jump(0)
+        self._clock = {"LD_PRELOAD": "/volumes/clock/clock.so", "POD_CLOCK": "/volumes/clock/seconds"}
+
+    def jump(self, seconds: int) -> None:
+        """Sets that clock so far off the machine's, for all that has it."""
+        with (self.volume("clock") / "seconds").open("r+b" if self._clock else "wb") as file:
+            file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
+        self.jumped = seconds
 
     def scale(self, name: str, second: str, **variables: str) -> None:
         """Declares another container of a service, as `docker compose up --scale` does, under a name of its own."""
@@ -331,7 +365,7 @@ class Pod:
         path = f"/opt/skewless/.venv/bin:{programs}:/usr/local/bin:/usr/bin:/bin"
         # The image has its bytecode beside the sources; here the first process that needs a module compiles it.
         here = {"PATH": path, "PYTHONPYCACHEPREFIX": "/volumes/bytecode", "PYTHONDONTWRITEBYTECODE": ""}
-        return {**self._image, **here, **service.environment}
+        return {**self._image, **here, **self._clock, **service.environment}
 
     # Their containers
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from features import settings
-from tests.deployment.compose_file import read_env
+from tests.deployment.compose_file import new_variables
 from tests.deployment.pod import Pod, opened
-from tests.deployment.test_compose_file import EXAMPLE, write_env
 
 EVENT = """
 insert into raw.session_events (event_id, user_id, started_at, duration_seconds, ingested_at)
@@ -22,12 +21,11 @@ values ('a', 'u1', '2013-07-01 10:00+00', 60, '2013-07-01 11:00+00')
 def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     """The databases, prepared; nothing that would hold a connection to them."""
     folder = tmp_path_factory.mktemp("deployment")
-    (folder / ".env.example").write_text(EXAMPLE)
     backups = settings.RUN_DIR / "backups"
     shutil.rmtree(backups, ignore_errors=True)
     backups.mkdir(mode=0o700, parents=True)
     os.chown(backups, 50000, 0)
-    with opened(settings.RUN_DIR / "pod", read_env(write_env(folder)) | {"BACKUP_FOLDER": str(backups)}) as made:
+    with opened(settings.RUN_DIR / "pod", new_variables(folder) | {"BACKUP_FOLDER": str(backups)}) as made:
         made.up(["warehouse", "metadata-db", "redis", "init"])
         yield made
 

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,19 @@ import yaml
 from features.deployment.initialise import LOGINS
 from features.roles import ROLES
 from tests.conftest import ROOT
-from tests.deployment.compose_file import Service, VariableMissing, filled_in, load, read_env
+from tests.deployment.compose_file import (
+    EXAMPLE,
+    Service,
+    VariableMissing,
+    filled_in,
+    load,
+    new_variables,
+    read_env,
+    write_env,
+)
 from tests.deployment.pod import image_variables
 
 FILE = ROOT / "docker-compose.yml"
-EXAMPLE = (ROOT / ".env.example").read_text()
 TEXT = FILE.read_text()
 DOCUMENT: dict[str, Any] = yaml.safe_load(TEXT)
 NAMES = list(DOCUMENT["services"])
@@ -26,18 +33,11 @@ SECRETS = re.findall(r"^([A-Z_]+)=$", EXAMPLE, flags=re.MULTILINE)
 AIRFLOW = {"init", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "cli", "admin"}
 
 
-def write_env(folder: Path) -> str:
-    """Runs what `make secrets` runs, and gives the file's text."""
-    subprocess.run([sys.executable, ROOT / "scripts" / "write_env.py", folder], check=True, capture_output=True)
-    return (folder / ".env").read_text()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the example, and the .env made of it."""
     folder = tmp_path_factory.mktemp("deployment")
-    (folder / ".env.example").write_text(EXAMPLE)
-    write_env(folder)
+    new_variables(folder)
     return folder
 
 

@@ -15,9 +15,9 @@ import pytest
 from features import settings
 from features.ingest import nycflights13
 from features.local import demo
-from tests.deployment.compose_file import load, read_env
+from tests.deployment.compose_file import load, new_variables
 from tests.deployment.pod import Pod, opened
-from tests.deployment.test_compose_file import EXAMPLE, FILE, SECRETS, write_env
+from tests.deployment.test_compose_file import FILE, SECRETS
 
 # The demo is part of what the first test waits for, beside whatever else this machine does.
 pytestmark = pytest.mark.timeout(1800)
@@ -89,13 +89,10 @@ class CommandLines:
 def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What `make secrets` writes, and that no hour of today is computed."""
     folder = tmp_path_factory.mktemp("deployment")
-    (folder / ".env.example").write_text(EXAMPLE)
     schedules = ("SKEWLESS_MATERIALIZE_CRON", "SKEWLESS_DECAY_CRON", "SKEWLESS_SELF_TEST_CRON")
     hours = dict.fromkeys(schedules, demo.NEVER)
     events = nycflights13.session_events_file()
-    return (
-        read_env(write_env(folder)) | hours | {"EVENTS_FOLDER": str(events.parent), "SERVICE_AT": "2013-12-24T01:00:00"}
-    )
+    return new_variables(folder) | hours | {"EVENTS_FOLDER": str(events.parent), "SERVICE_AT": "2013-12-24T01:00:00"}
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,31 @@
 """What a drill does: computes a partition on the deployment, and does something to it meanwhile."""
 
-import re
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import requests
 
+from features import settings
 from features.errors import SkewlessError
 from features.local import demo
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.partition import parse_as_of
-from tests.deployment.pod import Pod
+from tests.deployment.compose_file import new_variables
+from tests.deployment.pod import Pod, opened
 from tests.drills import world
 from tests.drills.tables import differences
-from tests.drills.undisturbed import Undisturbed
+from tests.drills.undisturbed import Undisturbed, undisturbed
 
 MATERIALIZE = demo.CHAIN[0]
 # Retries wait for half a minute each, and a machine that tests has other things to do.
-DRILL_SECONDS = 600
+DRILL_SECONDS = 400
+LOG_DISK = "48m"
 
 
 class NotInTime(AssertionError):
@@ -37,7 +41,7 @@ class Drill:
 
     def __init__(self, pod: Pod, variables: Mapping[str, str], undisturbed: Undisturbed) -> None:
         self.pod, self._variables, self._undisturbed = pod, variables, undisturbed
-        self._computed: list[str] = []
+        self._begun: list[str] = []
         self._api: AirflowApi | None = None
         with self.connect() as connection:
             for statement in world.statements():
@@ -77,7 +81,8 @@ class Drill:
     def task_log(self, run: DagRun, task_id: str, attempt: int) -> str:
         """What a try of a task logged."""
         place = f"dag_id={run.dag_id}/run_id={run.run_id}/task_id={task_id}/attempt={attempt}.log"
-        return (self.pod.volume("airflow-logs") / place).read_text(errors="replace")
+        path = self.pod.volume("airflow-logs") / place
+        return path.read_text(errors="replace") if path.exists() else ""
 
     # What happens
 
@@ -110,7 +115,21 @@ class Drill:
             return True
 
         self.until(trigger, f"a run of {key}")
+        self._begun.append(key)
         return DagRun(MATERIALIZE, run_id, "queued", key, 0.0)
+
+    def begun_by_itself(self, *keys: str) -> None:
+        """Partitions that something else than `begin` has begun."""
+        self._begun += keys
+
+    def run_of(self, dag_id: str, key: str) -> DagRun | None:
+        """The newest run of a Dag for a partition."""
+        found = [run for run in self.runs() if (run.dag_id, run.partition_key) == (dag_id, key)]
+        return found[-1] if found else None
+
+    def said(self, name: str, text: str) -> bool:
+        """Whether a service has logged this."""
+        return text in self.pod.log(name).read_text(errors="replace")
 
     def wait_for(self, run: DagRun, task_id: str, *states: str) -> None:
         """Waits until a task of a run is in one of these states."""
@@ -138,6 +157,15 @@ class Drill:
         with self.connect() as connection:
             return connection.execute(query, [statement]).fetchone() is not None
 
+    def fill_disk(self, volume: str) -> Path:
+        """Writes to a volume until nothing more fits. Returns the file that has to go for there to be room."""
+        ballast = self.pod.volume(volume) / "ballast"
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 16))
+        assert shutil.disk_usage(ballast.parent).free == 0
+        return ballast
+
     def finish(self, *keys: str) -> list[DagRun]:
         """Waits until the chains of partitions are over; every run of theirs has to have succeeded."""
         for key in keys:
@@ -163,12 +191,18 @@ class Drill:
 
     # What has to be true in the end
 
-    def is_as_if_nothing_had_happened(self, *keys: str) -> None:
-        """Every table is what it is where the same partitions are computed, in order of their instants, undisturbed."""
-        for key in keys:
+    def is_as_if_nothing_had_happened(self, but: Iterable[str] = ()) -> None:
+        """Every table is what it is where the same partitions are computed, in the order in which they began.
+
+        Args:
+            but: tables that may differ.
+        """
+        for key in self._begun:
             self._undisturbed.compute(parse_as_of(key))
+        self._begun.clear()
         with self.connect() as ours, self._undisturbed.connect() as theirs:
-            assert differences(ours, theirs) == {}
+            found = differences(ours, theirs)
+        assert {relation: rows for relation, rows in found.items() if relation not in but} == {}
         self.nothing_is_published_twice()
 
     def nothing_is_published_twice(self) -> None:
@@ -189,6 +223,25 @@ class Drill:
         trained = "select value, count(*) from model_version_tags where key = 'as_of' group by 1 having count(*) > 1"
         assert self.rows(trained, "metadata-db", "mlflow") == []
 
-    def said(self, name: str, pattern: str) -> bool:
-        """Whether a service has logged this."""
-        return re.search(pattern, self.pod.log(name).read_text(errors="replace")) is not None
+
+@contextmanager
+def deployed(folder: Path, manifest: Path, services: Sequence[str], **variables: str) -> Iterator[Drill]:
+    """Services of docker-compose.yml, healthy, with a disk of their own for logs and a clock that can be set.
+
+    Args:
+        variables: of the .env.
+    """
+    schedules = ("SKEWLESS_DECAY_CRON", "SKEWLESS_SELF_TEST_CRON")
+    values = {
+        **new_variables(folder),
+        **dict.fromkeys(schedules, demo.NEVER),
+        "SKEWLESS_MATERIALIZE_CRON": world.CRON,
+        **variables,
+    }
+    with (
+        undisturbed(manifest, folder / "artifacts", values["SAMPLING_SALT"]) as reference,
+        opened(settings.RUN_DIR / "pod", values, **{"airflow-logs": LOG_DISK}) as pod,
+    ):
+        pod.own_clock()
+        pod.up(services)
+        yield Drill(pod, values, reference)

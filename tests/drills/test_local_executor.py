@@ -1,0 +1,194 @@
+"""What happens to a deployment with LocalExecutor while it computes, and that nothing comes of it.
+
+Each drill computes an hour of its own, and afterwards every table is what it is where nothing happened.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from features.local import demo
+from features.partition import parse_as_of
+from tests.drills.drill import MATERIALIZE, Drill, deployed
+from tests.drills.world import FIRST, LAST, hour
+
+# A retry waits for half a minute, and what a dead scheduler left for a minute and a half.
+pytestmark = pytest.mark.timeout(1200)
+
+SERVICES = [
+    "warehouse", "metadata-db", "redis", "init", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer",
+]  # fmt: skip
+# What an hour's rows are worth does not depend on when they are computed; what was watched does, and what was live.
+ORDER_MATTERS_TO = {"serving.publications", "monitoring.drift_incidents", "monitoring.parity_audits"}
+ONLINE = """
+import os
+from features import settings, warehouse
+from features.contract import read_contract
+from features.serving.store import FeatureStore
+
+view = read_contract(settings.MANIFEST).feature_view("user_session_features")
+with warehouse.connect() as connection:
+    live = connection.execute("select * from serving.user_features").fetchall()
+with FeatureStore(view, feature_version=None, redis_url=os.environ["REDIS_URL"]) as store:
+    read = store.read_user_features_batch([row["user_id"] for row in live], at=live[0]["as_of"])
+print({row.served_from for row in read}, live[0]["as_of"])
+print(all(row.as_of == was["as_of"] and row.features.items() <= was.items() for row, was in zip(read, live)))
+"""
+
+
+@pytest.fixture(scope="module")
+def drill(server: None, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
+    """The deployment, which has computed the first hour and trained its first champion."""
+    with deployed(tmp_path_factory.mktemp("drills"), manifest, SERVICES) as made:
+        made.begin(FIRST)
+        made.finish(FIRST)
+        yield made
+
+
+def test_undisturbed_it_is_what_the_steps_give_one_by_one(drill: Drill) -> None:
+    drill.is_as_if_nothing_had_happened()
+    assert drill.rows("select model_version from monitoring.champions") == [("1",)]
+
+
+def test_the_warehouse_crashes_while_models_write(drill: Drill) -> None:
+    run = drill.begin(hour(1))
+    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
+    # The lock goes with its server.
+    with suppress(psycopg.OperationalError), drill.holding("features.builds", "insert into features.builds"):
+        drill.pod.kill("warehouse")
+    drill.finish(hour(1))
+    drill.is_as_if_nothing_had_happened()
+    hit = [task for task, tries in drill.states(run.dag_id, run.run_id).items() if tries != [("success", 1)]]
+    assert hit
+    for task in hit:
+        assert "server closed the connection unexpectedly" in drill.task_log(run, task, 1)
+
+
+def test_airflows_database_crashes(drill: Drill) -> None:
+    run = drill.begin(hour(2))
+    drill.wait_for(run, "dbt.event_type_features_model_build", "running")
+    drill.pod.kill("metadata-db")
+    drill.finish(hour(2))
+    drill.is_as_if_nothing_had_happened()
+    assert "connection to server" in drill.pod.log("scheduler").read_text()
+
+
+def test_the_scheduler_is_killed_while_models_write(drill: Drill) -> None:
+    run = drill.begin(hour(3))
+    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
+    with drill.holding("features.builds", "insert into features.builds"):
+        scheduler = drill.pod.pid("scheduler")
+        assert scheduler
+        # The scheduler alone, as when memory runs out: what it forked goes with it.
+        os.kill(scheduler, signal.SIGKILL)
+        drill.until(lambda: drill.pod.revive() == ["scheduler"], "its restart")
+    drill.finish(hour(3))
+    drill.is_as_if_nothing_had_happened()
+    assert "Reset the following" in drill.pod.log("scheduler").read_text()
+    assert ("success", 2) in drill.states(run.dag_id, run.run_id)["dbt.user_variety_features_model_build"]
+
+
+def test_redis_is_away_when_features_are_pushed(drill: Drill) -> None:
+    drill.pod.kill("redis")
+    with drill.pod.left_alone():
+        run = drill.begin(hour(4))
+        drill.wait_for(run, "push_online", "up_for_retry")
+        said = drill.task_log(run, "push_online", 1)
+        assert "NotPushed" in said
+        assert "Connection refused" in said
+    drill.finish(hour(4))
+    drill.is_as_if_nothing_had_happened()
+    online = drill.pod.run("cli", ["python", "-c", ONLINE]).stdout
+    assert online.splitlines() == [f"{{'redis'}} {parse_as_of(hour(4))}", "True"]
+
+
+def test_mlflow_is_away_when_the_champion_is_wanted(drill: Drill) -> None:
+    drill.pod.kill("mlflow")
+    with drill.pod.left_alone():
+        drill.begin(hour(5))
+        scoring = drill.until(lambda: drill.run_of("churn_scoring", hour(5)), "scoring")
+        drill.until(lambda: "Connection refused" in drill.task_log(scoring, "score", 1), "a word of it in the log")
+        said = drill.task_log(scoring, "score", 1)
+        assert "/api/2.0/mlflow/registered-models/alias" in said
+    drill.finish(hour(5))
+    drill.is_as_if_nothing_had_happened()
+
+
+def test_the_disk_of_the_logs_is_full(drill: Drill) -> None:
+    run = drill.begin(hour(6))
+    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
+    with drill.holding("features.builds", "insert into features.builds"):
+        ballast = drill.fill_disk("airflow-logs")
+    drill.wait_for(run, "dbt.user_session_features_model_build", "up_for_retry")
+    ballast.unlink()
+    drill.finish(hour(6))
+    drill.is_as_if_nothing_had_happened()
+    assert "No space left on device" in drill.pod.log("scheduler").read_text()
+
+
+def test_partitions_come_twice_and_out_of_order(drill: Drill) -> None:
+    """The newer one is live already when the older one comes; then both come again."""
+    for key in (hour(8), hour(7), hour(8), hour(7)):
+        drill.begin(key)
+    drill.finish(hour(7), hour(8))
+    drill.is_as_if_nothing_had_happened()
+    assert len([run for run in drill.runs() if run.dag_id == MATERIALIZE and run.partition_key == hour(7)]) == 2
+    assert drill.rows(f"select as_of from serving.publications where as_of = '{hour(7)}Z'") == []
+
+
+def test_two_schedulers_share_the_work(drill: Drill) -> None:
+    port = {"AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": "8975"}  # here they share one address
+    drill.pod.scale("scheduler", "second", **port)
+    drill.pod.start("second")
+    drill.until(lambda: drill.said("second", "Starting the scheduler"), "a second scheduler")
+    runs = [drill.begin(key) for key in (hour(9), hour(10))]
+    drill.finish(hour(9), hour(10))
+    drill.pod.stop("second")
+    drill.is_as_if_nothing_had_happened()
+    query = f"select distinct hostname from task_instance where run_id in ('{runs[0].run_id}', '{runs[1].run_id}')"
+    assert sorted(drill.rows(query, "metadata-db", "airflow")) == [("scheduler",), ("second",)]
+    for run in runs:
+        assert {tries for tasks in drill.states(run.dag_id, run.run_id).values() for tries in tasks} == {("success", 1)}
+
+
+@pytest.mark.parametrize("seconds", [3 * 3600, -120])  # a machine that slept, a clock that was fast
+def test_the_clock_jumps_while_models_write(drill: Drill, seconds: int) -> None:
+    key = hour(11 if seconds > 0 else 12)
+    run = drill.begin(key)
+    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
+    with drill.holding("features.builds", "insert into features.builds"):
+        drill.pod.jump(drill.pod.jumped + seconds)
+    drill.finish(key)
+    drill.is_as_if_nothing_had_happened()
+
+
+def test_the_deployment_dies_when_a_version_has_just_been_registered(drill: Drill) -> None:
+    """The scheduler with all its tasks, in the moment between registering a model and saying where it comes from."""
+    versions = "select count(*) from model_versions"
+    drill.begin(LAST)
+    drill.until(lambda: drill.rows(versions, "metadata-db", "mlflow") == [(2,)], "a second version")
+    drill.pod.kill("scheduler")
+    drill.finish(LAST)
+    drill.is_as_if_nothing_had_happened()
+    assert drill.rows(versions, "metadata-db", "mlflow") == [(2,)]
+    assert drill.rows("select distinct status from runs", "metadata-db", "mlflow") == [("FINISHED",)]
+
+
+def test_a_backfill_runs_beside_the_hourly_run(drill: Drill) -> None:
+    """Older hours, two at a time, by the README's command, while a newer one is being computed."""
+    run = drill.begin(hour(16))
+    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
+    with drill.holding("features.builds", "insert into features.builds"):
+        command = ["airflow", "backfill", "create", "--dag-id", MATERIALIZE, "--max-active-runs", "2"]
+        done = drill.pod.run("cli", [*command, "--from-date", hour(13), "--to-date", hour(15)])
+        assert done.returncode == 0, done.stderr
+        drill.until(lambda: drill.run_of(MATERIALIZE, hour(13)), "the backfill")
+    drill.begun_by_itself(hour(13), hour(14), hour(15))
+    drill.finish(*map(hour, range(13, 17)))
+    drill.is_as_if_nothing_had_happened(but=ORDER_MATTERS_TO)
+    assert set(demo.CHAIN[:-1]) == {run.dag_id for run in drill.runs() if run.partition_key == hour(13)}
