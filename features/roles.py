@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import errors, sql
 
-from features.errors import SkewlessError
+from features.errors import SkewlessError, first_line
 
 if TYPE_CHECKING:
     from features.warehouse import Connection
@@ -52,12 +52,12 @@ def ensure_login(connection: "Connection", name: str, roles: Sequence[str], pass
                     connection.execute(sql.SQL(change).format(sql.Identifier(role), login))
     except errors.InsufficientPrivilege as error:
         raise SkewlessError(
-            f"The login {name} cannot be made: {str(error).strip().splitlines()[0]}. Log in as the PGUSER that runs "
+            f"The login {name} cannot be made: {first_line(error)}. Log in as the PGUSER that runs "
             "the migrations, or as an administrator."
         ) from error
     except errors.UndefinedObject as error:
         raise SkewlessError(
-            f"The login {name} cannot be made: {str(error).strip().splitlines()[0]}. Run `make warehouse` first; its "
+            f"The login {name} cannot be made: {first_line(error)}. Run `make warehouse` first; its "
             "migrations make the roles."
         ) from error
 

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
 from features import settings
-from features.errors import SkewlessError
+from features.errors import SkewlessError, first_line
 from features.roles import ROLES
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def connect(database: str | None = None, *, autocommit: bool = False, options: s
 
 
 def _not_allowed(error: psycopg.Error) -> str:
-    said = str(error).strip().splitlines()[0]
+    said = first_line(error)
     return (
         f"{user()} may not do this: {said}. Each kind of work has a role ({', '.join(ROLES)}); ask your administrator "
         f"to run `grant ROLE to {user()}`, or log in as another PGUSER."
@@ -85,7 +85,7 @@ def _not_allowed(error: psycopg.Error) -> str:
 
 
 def _unavailable(database: str, error: psycopg.OperationalError) -> str:
-    reason = str(error).strip().splitlines()[0]
+    reason = first_line(error)
     if host() != str(settings.EMBEDDED_POSTGRES):
         return (
             f"No connection to database {database} on PGHOST={host()}: {reason}. "
@@ -95,6 +95,12 @@ def _unavailable(database: str, error: psycopg.OperationalError) -> str:
         f"The embedded PostgreSQL does not answer: {reason}. "
         "Start it with `make warehouse`, or set PGHOST to your server."
     )
+
+
+def has_relation(connection: Connection, name: str) -> bool:
+    """Whether there is a table or a view of this name, with its schema where the search path does not lead to it."""
+    row = connection.execute("select to_regclass(%s) is not null as found", [name]).fetchone()
+    return bool(row and row["found"])
 
 
 def frame(connection: Connection, query: Query, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> "pd.DataFrame":

@@ -13,7 +13,7 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from features import warehouse
-from features.errors import SkewlessError
+from features.errors import SkewlessError, first_line
 from features.local import environment
 from features.migrations import migrate
 from features.roles import ensure_login, set_password
@@ -82,8 +82,7 @@ def _ensure_registry(password: str) -> None:
                 connection.execute(sql.SQL("create database {} owner {}").format(database, login))
     except psycopg.Error as error:
         raise SkewlessError(
-            f"The registry's database on {url.host} cannot be prepared: {str(error).strip().splitlines()[0]}. Check "
-            f"{METADATA}."
+            f"The registry's database on {url.host} cannot be prepared: {first_line(error)}. Check {METADATA}."
         ) from error
 
 

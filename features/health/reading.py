@@ -8,7 +8,7 @@ import psycopg
 from psycopg import errors
 
 from features import warehouse
-from features.errors import SkewlessError
+from features.errors import SkewlessError, first_line
 
 ROLE = "monitor_reader"
 STATEMENT_TIMEOUT_SECONDS = 5
@@ -49,7 +49,7 @@ def read() -> Iterator[warehouse.Connection]:
         with warehouse.connect(options=OPTIONS) as connection:
             yield connection
     except warehouse.NotAllowed as error:
-        raise CannotRead(_no_role(str(error.__cause__).strip().splitlines()[0])) from error
+        raise CannotRead(_no_role(first_line(error.__cause__))) from error
     except warehouse.WarehouseUnavailable as error:
         if ROLE in str(error) or "set role" in str(error):
             raise CannotRead(_no_role(str(error))) from error
@@ -61,7 +61,7 @@ def read() -> Iterator[warehouse.Connection]:
 
 
 def _explained(error: psycopg.Error) -> SkewlessError:
-    said = str(error).strip().splitlines()[0]
+    said = first_line(error)
     match error:
         case errors.QueryCanceled() | errors.LockNotAvailable():
             return Busy(f"The warehouse did not answer within {STATEMENT_TIMEOUT_SECONDS} s. Try again in a moment.")

@@ -156,8 +156,7 @@ def _start_over() -> None:
 def _holds_only_the_sample() -> bool:
     """Whether the warehouse has our tables, and no event but the sample's."""
     with warehouse.connect() as connection:
-        ours = connection.execute("select to_regclass('raw.session_events') as found").fetchone()
-        if not ours or ours["found"] is None:
+        if not warehouse.has_relation(connection, "raw.session_events"):
             return False
         other = connection.execute(
             "select 1 from raw.session_events where source_file is distinct from %s limit 1",

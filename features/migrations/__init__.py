@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from features import settings, warehouse
-from features.errors import SkewlessError
+from features.errors import SkewlessError, first_line
 
 # Of the first migration: where it is, and nothing says which one was last, somebody took that away.
 FIRST_TABLE = "raw.session_events"
@@ -37,7 +37,7 @@ def migrate(revision: str = "head", *, database: str | None = None) -> None:
     create_database(name)
     with warehouse.connect(name) as connection:
         present = current_revision(connection)
-        if present is None and _exists(connection, FIRST_TABLE):
+        if present is None and warehouse.has_relation(connection, FIRST_TABLE):
             raise SkewlessError(
                 f"Database {name} has tables of Skewless, and public.schema_version, which says how new they are, is "
                 "missing or empty. Restore it from a backup; or use another database: PGDATABASE=another_name."
@@ -49,7 +49,7 @@ def migrate(revision: str = "head", *, database: str | None = None) -> None:
 
 def current_revision(connection: warehouse.Connection) -> str | None:
     """The last migration of the warehouse that a connection leads to; None when it has had none."""
-    if not _exists(connection, "public.schema_version"):
+    if not warehouse.has_relation(connection, "public.schema_version"):
         return None
     row = connection.execute("select max(version_num) as revision from public.schema_version").fetchone()
     return row["revision"] if row else None
@@ -86,13 +86,8 @@ def refuse_outdated(error: Exception) -> None:
     if present != newest_revision():
         raise SkewlessError(
             f"Database {settings.WAREHOUSE_DATABASE} is at migration {present or 'none'}, and this version of Skewless "
-            f"wants {newest_revision()} ({str(error).splitlines()[0]}). Bring it up to date: `make warehouse`."
+            f"wants {newest_revision()} ({first_line(error)}). Bring it up to date: `make warehouse`."
         ) from error
-
-
-def _exists(connection: warehouse.Connection, table: str) -> bool:
-    row = connection.execute("select to_regclass(%s) is not null as found", [table]).fetchone()
-    return bool(row and row["found"])
 
 
 def create_database(name: str) -> None:

@@ -136,8 +136,7 @@ def _describe(database: Database, connection: warehouse.Connection) -> DumpedDat
 def revision(connection: warehouse.Connection) -> str | None:
     """The migration that a database is at."""
     for table in REVISIONS:
-        row = connection.execute("select to_regclass(%s) is not null as found", [table]).fetchone()
-        if row and row["found"]:
+        if warehouse.has_relation(connection, table):
             at = connection.execute(sql.SQL("select version_num from {}").format(sql.Identifier(*table.split("."))))
             return "+".join(sorted(str(each["version_num"]) for each in at)) or None
     return None

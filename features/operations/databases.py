@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from features import settings, warehouse
-from features.errors import SkewlessError
+from features.errors import SkewlessError, first_line
 from features.local import postgres
 
 Kind = Literal["warehouse", "mlflow", "airflow"]
@@ -73,7 +73,7 @@ class Database:
                 row_factory=dict_row,
             )
         except psycopg.OperationalError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise warehouse.WarehouseUnavailable(
                 f"No connection to database {self}: {reason}. Check {VARIABLES[self.kind]} and what belongs to it."
             ) from error

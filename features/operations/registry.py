@@ -32,8 +32,7 @@ BY_THE_SERVER = "mlflow-artifacts"
 
 def is_prepared(connection: warehouse.Connection) -> bool:
     """Whether MLflow has made its tables."""
-    row = connection.execute("select to_regclass('registered_model_aliases') is not null as found").fetchone()
-    return bool(row and row["found"])
+    return warehouse.has_relation(connection, "registered_model_aliases")
 
 
 def locations(connection: warehouse.Connection) -> list[str]:

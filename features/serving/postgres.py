@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 
 from features import settings, warehouse
 from features.contract import FeatureView
-from features.errors import SkewlessError
+from features.errors import SkewlessError, first_line
 from features.serving.json_values import json_text
 from features.serving.row import (
     Entity,
@@ -148,7 +148,7 @@ class Statements:
 
     def refused(self, error: psycopg.DataError) -> SkewlessError:
         """What PostgreSQL says of a value that a column does not take."""
-        view, reason = self._view, str(error).strip().splitlines()[0]
+        view, reason = self._view, first_line(error)
         key = ", ".join(f"{name} {declared}" for name, declared in zip(view.entity, view.entity_types, strict=True))
         return SkewlessError(f"PostgreSQL does not take a value for {view.name}, whose key is ({key}): {reason}.")
 
@@ -235,7 +235,7 @@ UNREACHABLE = (psycopg.OperationalError, psycopg_pool.PoolTimeout)
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:
-    reason = str(error).strip().splitlines()[0]
+    reason = first_line(error)
     return StoreUnavailable(
         f"PostgreSQL at {warehouse.host()} did not answer a read of features: {reason}. "
         "Check that it runs, and PGHOST, PGPORT, PGUSER and PGPASSWORD."
