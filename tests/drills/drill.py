@@ -78,6 +78,11 @@ class Drill:
             found.setdefault(task["task_id"], []).append((task["state"], task["try_number"]))
         return found
 
+    def tried_again(self, run: DagRun) -> list[str]:
+        """The tasks of a run that needed more than one try."""
+        states = self.states(run.dag_id, run.run_id)
+        return [task for task, tries in states.items() if any(number > 1 for _, number in tries)]
+
     def task_log(self, run: DagRun, task_id: str, attempt: int) -> str:
         """What a try of a task logged."""
         place = f"dag_id={run.dag_id}/run_id={run.run_id}/task_id={task_id}/attempt={attempt}.log"

@@ -34,7 +34,7 @@ def test_the_worker_is_killed_in_the_middle_of_a_model(drill: Drill) -> None:
         drill.pod.kill("worker")
     drill.finish(hour(1))
     drill.is_as_if_nothing_had_happened()
-    hit = [task for task, tries in drill.states(run.dag_id, run.run_id).items() if tries != [("success", 1)]]
+    hit = drill.tried_again(run)
     assert hit
     assert drill.said("scheduler", "heartbeat")
 
