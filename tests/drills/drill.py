@@ -180,10 +180,10 @@ class Drill:
         return runs
 
     def runs(self) -> list[DagRun]:
-        """Every run there was, oldest first."""
-        found = self.ask(lambda api: api.get("dags/~/dagRuns", order_by="id", limit=100))["dag_runs"]
+        """The newest runs, which those of a drill are; oldest first."""
+        found = self.ask(lambda api: api.get("dags/~/dagRuns", order_by="-id", limit=100))["dag_runs"]
         fields = ("dag_id", "dag_run_id", "state", "partition_key", "duration")
-        return [DagRun(*(run[name] for name in fields)) for run in found]
+        return [DagRun(*(run[name] for name in fields)) for run in reversed(found)]
 
     def _is_over(self, key: str) -> bool:
         runs = [run for run in self.runs() if run.partition_key == key]
