@@ -210,6 +210,12 @@ class Drill:
         assert {relation: rows for relation, rows in found.items() if relation not in but} == {}
         self.nothing_is_published_twice()
 
+    def tables_that_differ_after(self, statement: str) -> set[str]:
+        """What would be noticed of a change, which is undone."""
+        with self.connect() as ours, self._undisturbed.connect() as theirs, ours.transaction(force_rollback=True):
+            ours.execute(statement)
+            return set(differences(ours, theirs))
+
     def nothing_is_published_twice(self) -> None:
         """One publication of each view and instant, one of each view is live; one version of each training."""
         assert (

@@ -53,6 +53,19 @@ def test_undisturbed_it_is_what_the_steps_give_one_by_one(drill: Drill) -> None:
     assert drill.rows("select model_version from monitoring.champions") == [("1",)]
 
 
+@pytest.mark.parametrize(
+    ("statement", "table"),
+    [
+        ("update serving.publications set retired_at = now()", "serving.publications"),
+        ("delete from monitoring.drift_reports where feature = 'session_count'", "monitoring.drift_reports"),
+        ("delete from features.user_session_features where user_id = 'u001'", "features.user_session_features"),
+        ("update raw.session_events set duration_seconds = 1 where event_id = 'e1-1'", "raw.session_events"),
+    ],
+)
+def test_a_difference_would_be_seen(drill: Drill, statement: str, table: str) -> None:
+    assert drill.tables_that_differ_after(statement) == {table}
+
+
 def test_the_warehouse_crashes_while_models_write(drill: Drill) -> None:
     run = drill.begin(hour(1))
     drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
