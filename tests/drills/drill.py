@@ -24,7 +24,7 @@ from tests.drills.undisturbed import Undisturbed, undisturbed
 
 MATERIALIZE = demo.CHAIN[0]
 # Retries wait for half a minute each, and a machine that tests has other things to do.
-DRILL_SECONDS = 400
+DRILL_SECONDS = 600
 LOG_DISK = "48m"
 
 
