@@ -312,7 +312,9 @@ class Pod:
 
     def jump(self, seconds: int) -> None:
         """Sets that clock so far off the machine's, for all that has it."""
-        with (self.volume("clock") / "seconds").open("r+b" if self._clock else "wb") as file:
+        path = self.volume("clock") / "seconds"
+        path.touch()
+        with path.open("r+b") as file:  # others have it in their memory, so that it must not be cut off
             file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
         self.jumped = seconds
 

@@ -157,6 +157,14 @@ class Drill:
             self.until(lambda: self._is_waiting(waiting), f"{waiting} waiting for {relation}")
             yield
 
+    @contextmanager
+    def writing(self, key: str) -> Iterator[DagRun]:
+        """Begins a partition, whose feature models have written and cannot commit until the block ends."""
+        run = self.begin(key)
+        self.wait_for(run, "dbt.stg_session_events_model_build", "success")
+        with self.holding("features.builds", "insert into features.builds"):
+            yield run
+
     def _is_waiting(self, statement: str) -> bool:
         query = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and position(%s in query) > 0"
         with self.connect() as connection:

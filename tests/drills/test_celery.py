@@ -28,9 +28,7 @@ def drill(server: None, manifest: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_the_worker_is_killed_in_the_middle_of_a_model(drill: Drill) -> None:
-    run = drill.begin(hour(1))
-    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
-    with drill.holding("features.builds", "insert into features.builds"):
+    with drill.writing(hour(1)) as run:
         drill.pod.kill("worker")
     drill.finish(hour(1))
     drill.is_as_if_nothing_had_happened()

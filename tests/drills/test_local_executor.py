@@ -67,10 +67,8 @@ def test_a_difference_would_be_seen(drill: Drill, statement: str, table: str) ->
 
 
 def test_the_warehouse_crashes_while_models_write(drill: Drill) -> None:
-    run = drill.begin(hour(1))
-    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
     # The lock goes with its server.
-    with suppress(psycopg.OperationalError), drill.holding("features.builds", "insert into features.builds"):
+    with suppress(psycopg.OperationalError), drill.writing(hour(1)) as run:
         drill.pod.kill("warehouse")
     drill.finish(hour(1))
     drill.is_as_if_nothing_had_happened()
@@ -90,9 +88,7 @@ def test_airflows_database_crashes(drill: Drill) -> None:
 
 
 def test_the_scheduler_is_killed_while_models_write(drill: Drill) -> None:
-    run = drill.begin(hour(3))
-    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
-    with drill.holding("features.builds", "insert into features.builds"):
+    with drill.writing(hour(3)) as run:
         # It alone, as when memory runs out: what it forked goes with it.
         drill.pod.signal("scheduler", signal.SIGKILL)
     drill.finish(hour(3))
@@ -128,9 +124,7 @@ def test_mlflow_is_away_when_the_champion_is_wanted(drill: Drill) -> None:
 
 
 def test_the_disk_of_the_logs_is_full(drill: Drill) -> None:
-    run = drill.begin(hour(6))
-    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
-    with drill.holding("features.builds", "insert into features.builds"):
+    with drill.writing(hour(6)) as run:
         ballast = drill.fill_disk("airflow-logs")
     drill.wait_for(run, "dbt.user_session_features_model_build", "up_for_retry")
     ballast.unlink()
@@ -166,9 +160,7 @@ def test_two_schedulers_share_the_work(drill: Drill) -> None:
 @pytest.mark.parametrize("seconds", [3 * 3600, -60])  # a machine that slept, a clock that was fast
 def test_the_clock_jumps_while_models_write(drill: Drill, seconds: int) -> None:
     key = hour(11 if seconds > 0 else 12)
-    run = drill.begin(key)
-    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
-    with drill.holding("features.builds", "insert into features.builds"):
+    with drill.writing(key):
         drill.pod.jump(drill.pod.jumped + seconds)
     drill.finish(key)
     drill.is_as_if_nothing_had_happened()
@@ -191,9 +183,7 @@ def test_a_backfill_runs_beside_the_hourly_run(drill: Drill) -> None:
 
     Then the schedule's own newest hour begins, which is years later: its source is stale, and it comes to nothing.
     """
-    run = drill.begin(hour(16))
-    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
-    with drill.holding("features.builds", "insert into features.builds"):
+    with drill.writing(hour(16)):
         command = ["airflow", "backfill", "create", "--dag-id", MATERIALIZE, "--max-active-runs", "2"]
         done = drill.pod.run("cli", [*command, "--from-date", hour(13), "--to-date", hour(15)])
         assert done.returncode == 0, done.stderr
