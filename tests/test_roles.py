@@ -81,9 +81,9 @@ def lived_in(sample_database: str, churn: Model, tmp_path_factory: pytest.TempPa
     with copy_of(sample_database, "skewless_roles") as name, pytest.MonkeyPatch.context() as patch:
         use(name, patch)
         make_logins()
-        with registry("skewless_roles_registry", artifacts):
+        with registry(artifacts) as its_database:
             # The registry is a database of its own, with a login of its own.
-            patch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg2://postgres@/skewless_roles_registry")
+            patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2://postgres@/{its_database}")
             work(churn)
             yield churn
 

@@ -33,7 +33,7 @@ from tests.conftest import drop_database
 from tests.drills import world
 from tests.steps.small import registry, run_dbt, use
 
-DATABASE, REGISTRY = "skewless_undisturbed", "skewless_undisturbed_registry"
+DATABASE = "skewless_undisturbed"
 
 
 @dataclass
@@ -79,7 +79,7 @@ def undisturbed(manifest: Path, artifacts: Path, salt: str) -> Iterator[Undistur
         salt: by which requests are sampled; the same as where things go wrong.
     """
     drop_database(DATABASE)
-    with pytest.MonkeyPatch.context() as patch, registry(REGISTRY, artifacts):
+    with pytest.MonkeyPatch.context() as patch, registry(artifacts):
         use(DATABASE, patch)
         patch.setenv("SKEWLESS_SAMPLING_SALT", salt)
         migrate()

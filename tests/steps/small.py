@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.dbt_project.test_structure import copy_of_project
 EARLIER = datetime(2013, 7, 1, tzinfo=UTC)
 LATER = datetime(2013, 7, 2, tzinfo=UTC)
 # The last one left in spring: still known in summer, but not active.
+REGISTRIES = count(1)
 USERS = [f"u{number:02}" for number in range(1, 13)]
 
 HISTORY = """
@@ -48,15 +50,17 @@ def use(database: str, patch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def registry(database: str, artifacts: Path) -> Iterator[None]:
-    """An empty model registry of its own, dropped in the end."""
+def registry(artifacts: Path) -> Iterator[str]:
+    """An empty model registry of its own, dropped in the end. Gives its database's name."""
+    # A name that this process never used: MLflow remembers where it has created its tables.
+    database = f"skewless_registry_{next(REGISTRIES)}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{database}")
         patch.setenv("SKEWLESS_ARTIFACTS", str(artifacts))
         drop_database(database)
         create_database(database)
         tracking.prepare()
-        yield
+        yield database
         drop_database(database)
 
 

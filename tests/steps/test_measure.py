@@ -43,7 +43,7 @@ def champion(
     """A copy of the sample to write to, with a champion that was trained four weeks before its end."""
     with copy_of(sample_database, "skewless_measured") as name, pytest.MonkeyPatch.context() as patch:
         use(name, patch)
-        with registry("skewless_measured_registry", tmp_path_factory.mktemp("artifacts")):
+        with registry(tmp_path_factory.mktemp("artifacts")):
             number = train(churn, TRAINED)
             assert promote(churn, number, TRAINED)["promoted"]
             found = tracking.champion(churn)

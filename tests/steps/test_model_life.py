@@ -28,7 +28,6 @@ from tests.dbt_project.oracle import FEATURES
 from tests.steps.small import registry, use
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
-REGISTRY = "skewless_steps_registry"
 COUNT_PREDICTIONS = "select count(*) as n from serving.predictions where model_name = %s and as_of = %s"
 
 
@@ -37,7 +36,7 @@ def _registry(sample_copy_database: str, tmp_path_factory: pytest.TempPathFactor
     """A writable copy of the sample and an empty registry, for the tests of this file."""
     with pytest.MonkeyPatch.context() as patch:
         use(sample_copy_database, patch)
-        with registry(REGISTRY, tmp_path_factory.mktemp("artifacts")):
+        with registry(tmp_path_factory.mktemp("artifacts")):
             yield
 
 

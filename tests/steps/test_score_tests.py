@@ -34,7 +34,7 @@ def lived(sample_database: str, churn: Model, tmp_path_factory: pytest.TempPathF
     with (
         pytest.MonkeyPatch.context() as patch,
         copy_of(sample_database, "skewless_scored") as name,
-        registry("skewless_scored_registry", tmp_path_factory.mktemp("artifacts")),
+        registry(tmp_path_factory.mktemp("artifacts")),
     ):
         use(name, patch)
         forget_later_runs()

@@ -39,7 +39,7 @@ def churn(manifest: Path) -> Model:
 
 @pytest.fixture(scope="module", autouse=True)
 def _registry(server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with registry("skewless_served_registry", tmp_path_factory.mktemp("artifacts")):
+    with registry(tmp_path_factory.mktemp("artifacts")):
         yield
 
 

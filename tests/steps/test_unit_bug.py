@@ -39,7 +39,7 @@ def champion(sample_database: str, churn: Model, tmp_path_factory: pytest.TempPa
     """A champion trained before the fault, which scored and was watched without complaint of the pipeline."""
     with copy_of(sample_database, "skewless_drill") as name, pytest.MonkeyPatch.context() as patch:
         use(name, patch)
-        with registry("skewless_drill_registry", tmp_path_factory.mktemp("artifacts")):
+        with registry(tmp_path_factory.mktemp("artifacts")):
             number = train(churn, BEFORE)
             assert promote(churn, number, BEFORE)["promoted"]
             run_dbt(BEFORE)
