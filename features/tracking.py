@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.db import upgrade
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
@@ -84,75 +85,78 @@ class TrainingRecord:
         }
 
 
-def register(
-    model: Model,
-    fitted: Fitted,
-    evaluation: Evaluation,
-    split: Split,
-    record: TrainingRecord,
-    plots: Mapping[str, "Figure"],
-) -> Version:
+@dataclass(frozen=True)
+class Training:
+    """A training that is done.
+
+    Attributes:
+        plots: figures by file name.
+    """
+
+    fitted: Fitted
+    evaluation: Evaluation
+    split: Split
+    record: TrainingRecord
+    plots: Mapping[str, "Figure"]
+
+
+def register(model: Model, training: Training) -> Version:
     """Logs the training as a run and registers the estimator as the model's challenger.
 
     What an earlier attempt, or another run of the same partition, has registered is not registered again: the same
     record and the same parameters are the same model.
-
-    Args:
-        plots: figures by file name.
     """
     experiment = _use_experiment(model.name)
     client = MlflowClient()
-    parameters = _parameters(model, fitted, split)
-    before = _registered_before(client, experiment, model, record, parameters)
-    metrics = _metrics(fitted, evaluation)
-    run_id, number = before or _log_training(model, fitted, evaluation, split, record, plots, parameters, metrics)
+    record = training.record
+    run_id, number = _registered_before(client, experiment, model, training) or _log_training(model, training)
     for key, value in record.tags().items():
         client.set_model_version_tag(model.name, number, key, value)
     if str(client.get_registered_model(model.name).aliases.get(CHAMPION)) != number:
         client.set_registered_model_alias(model.name, CHALLENGER, number)
-    return Version(number, record.as_of, record.feature_version, record.extract_id, metrics, run_id)
+    return Version(
+        number=number,
+        trained_as_of=record.as_of,
+        feature_version=record.feature_version,
+        extract_id=record.extract_id,
+        metrics=_metrics(training),
+        run_id=run_id,
+    )
 
 
 def _registered_before(
-    client: MlflowClient, experiment: str, model: Model, record: TrainingRecord, parameters: Mapping[str, Any]
+    client: MlflowClient, experiment: str, model: Model, training: Training
 ) -> tuple[str, str] | None:
     """The run and the version of a training that is this one; runs that were cut off before that are marked as such."""
-    same = " and ".join(f"tags.{key} = '{value}'" for key, value in record.tags().items())
-    logged = {key: str(value) for key, value in parameters.items()}
+    same = " and ".join(f"tags.{key} = '{value}'" for key, value in training.record.tags().items())
+    parameters = {key: str(value) for key, value in _parameters(model, training).items()}
     for run in client.search_runs([experiment], filter_string=same, order_by=["attributes.start_time asc"]):
         # A version comes last, so all that belongs to it is there.
         versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
         if run.info.status == "RUNNING":
             client.set_terminated(run.info.run_id, "FINISHED" if versions else "KILLED")
-        if versions and run.data.params == logged:
+        if versions and run.data.params == parameters:
             log.info("%s v%s is this training already.", model.name, versions[0].version)
             return run.info.run_id, str(versions[0].version)
     return None
 
 
-def _log_training(
-    model: Model,
-    fitted: Fitted,
-    evaluation: Evaluation,
-    split: Split,
-    record: TrainingRecord,
-    plots: Mapping[str, "Figure"],
-    parameters: Mapping[str, Any],
-    metrics: Mapping[str, float],
-) -> tuple[str, str]:
+def _log_training(model: Model, training: Training) -> tuple[str, str]:
     """Logs all there is of a training, the registered estimator last. Returns the run and the version."""
+    fitted, record = training.fitted, training.record
     with mlflow.start_run(run_name=f"{model.name} as of {record.as_of:%Y-%m-%d %H:%M}") as run:
         mlflow.set_tags(record.tags())
-        mlflow.log_params(parameters)
-        mlflow.log_metrics(metrics)
-        mlflow.log_dict(asdict(evaluation), "evaluation.json")
+        mlflow.log_params(_parameters(model, training))
+        mlflow.log_metrics(_metrics(training))
+        mlflow.log_dict(asdict(training.evaluation), "evaluation.json")
         if fitted.tried:
             mlflow.log_dict([asdict(candidate) for candidate in fitted.tried], "search.json")
-        for name, figure in plots.items():
+        for name, figure in training.plots.items():
             mlflow.log_figure(figure, f"plots/{name}")
         for name, simple in fitted.simple.items():
             _log_estimator(simple, name, None)
-        number = _log_estimator(fitted.estimator, "model", model, inputs(split.holdout.head(5), model.feature_names))
+        example = inputs(training.split.holdout.head(5), model.feature_names)
+        number = _log_estimator(fitted.estimator, "model", model, example)
     return run.info.run_id, number
 
 
@@ -173,8 +177,8 @@ def _log_estimator(estimator: Any, name: str, registered: Model | None, example:
     return str(logged.registered_model_version)
 
 
-def _parameters(model: Model, fitted: Fitted, split: Split) -> dict[str, Any]:
-    settings = model.training
+def _parameters(model: Model, training: Training) -> dict[str, Any]:
+    settings, fitted, split = model.training, training.fitted, training.split
     return {
         "estimator": settings.estimator,
         **fitted.parameters,
@@ -186,8 +190,9 @@ def _parameters(model: Model, fitted: Fitted, split: Split) -> dict[str, Any]:
     }
 
 
-def _metrics(fitted: Fitted, evaluation: Evaluation) -> dict[str, float]:
+def _metrics(training: Training) -> dict[str, float]:
     """Every number of the evaluation that is one; intervals as `_low` and `_high`, parts as folders."""
+    fitted, evaluation = training.fitted, training.evaluation
     found = {"calibration_error": evaluation.calibration_error}
     for name, interval in evaluation.metrics.items():
         found |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
@@ -309,8 +314,11 @@ def _serving_run(client: MlflowClient, model: Model, number: str) -> str:
 
 
 def prepare() -> None:
-    """Creates the tracking tables, so that the first tasks do not race for it."""
-    MlflowClient().search_experiments(max_results=1)
+    """Creates MLflow's tables, so that the first tasks do not race for it; those of an earlier MLflow are upgraded.
+
+    Needs the database itself as MLFLOW_TRACKING_URI, not a tracking server.
+    """
+    upgrade.main([os.environ["MLFLOW_TRACKING_URI"]], standalone_mode=False)
 
 
 def _use_experiment(name: str) -> str:

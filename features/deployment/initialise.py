@@ -49,7 +49,8 @@ def initialise(tell: Tell) -> None:
             ensure_login(connection, name, roles, passwords[name])
     tell("Logins: " + ", ".join(f"{name} ({', '.join(roles)})" for name, roles in LOGINS.items()) + ".")
     _ensure_registry(passwords[REGISTRY])
-    tell("The registry's database is there.")
+    _run([sys.executable, "-c", "from features import tracking; tracking.prepare()"], _registry(passwords[REGISTRY]))
+    tell("The registry's tables are up to date.")
     _run([sys.executable, "-m", "airflow", "db", "migrate"])
     _run([sys.executable, "-m", "features.deployment.airflow_metadata"])
     tell("Airflow's tables are up to date; pool, connection and admin are there.")
@@ -65,7 +66,9 @@ def required(variable: str) -> str:
     """
     value = os.environ.get(variable)
     if not value:
-        raise SkewlessError(f"{variable} is not set. `make secrets` writes it to .env, which docker compose reads.")
+        raise SkewlessError(
+            f"{variable} is not set. docker-compose.yml sets it, from what `make secrets` wrote to .env."
+        )
     return value
 
 
@@ -84,6 +87,14 @@ def _ensure_registry(password: str) -> None:
         raise SkewlessError(
             f"The registry's database on {url.host} cannot be prepared: {first_line(error)}. Check {METADATA}."
         ) from error
+
+
+def _registry(password: str) -> dict[str, str]:
+    """Where the registry's database is, for its owner."""
+    url = make_url(required(METADATA)).set(
+        drivername="postgresql+psycopg2", username=REGISTRY, password=password, database=REGISTRY
+    )
+    return {"MLFLOW_TRACKING_URI": url.render_as_string(hide_password=False)}
 
 
 def _run(command: list[str], extra: dict[str, str] | None = None) -> None:

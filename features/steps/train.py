@@ -62,9 +62,10 @@ def train(model: Model, as_of: datetime) -> str:
         first_label_at=split.train["label_at"].min(),
         last_label_at=split.train["label_at"].max(),
     )
-    version = tracking.register(model, fitted, evaluation, split, record, _plots(model, fitted, split, evaluation))
+    training = tracking.Training(fitted, evaluation, split, record, _plots(model, fitted, split, evaluation))
+    version = tracking.register(model, training)
     with warehouse.connect() as connection:
-        _write(connection, model, version, fitted, split, evaluation, record.git_commit)
+        _write(connection, model, version, training)
     log.info("Registered %s v%s as challenger.", model.name, version.number)
     return version.number
 
@@ -120,15 +121,11 @@ def _plots(model: Model, fitted: Fitted, split: Split, evaluation: Evaluation) -
 
 
 def _write(
-    connection: warehouse.Connection,
-    model: Model,
-    version: tracking.Version,
-    fitted: Fitted,
-    split: Split,
-    evaluation: Evaluation,
-    commit: str,
+    connection: warehouse.Connection, model: Model, version: tracking.Version, training: tracking.Training
 ) -> None:
     """The row that the gate completes."""
+    fitted, evaluation = training.fitted, training.evaluation
+    commit = training.record.git_commit
     about = {
         "parameters": fitted.parameters,
         "search": _search(fitted),
@@ -140,8 +137,8 @@ def _write(
         "as_of": version.trained_as_of,
         "metrics": warehouse.json_text({name: found.estimate for name, found in evaluation.metrics.items()}),
         "evaluation": warehouse.json_text(about | asdict(evaluation)),
-        "train_rows": len(split.train),
-        "holdout_rows": len(split.holdout),
+        "train_rows": len(training.split.train),
+        "holdout_rows": len(training.split.holdout),
         "extract_id": version.extract_id,
         "promoted": False,
         "reason": NOT_JUDGED_YET,

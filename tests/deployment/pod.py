@@ -289,10 +289,10 @@ class Pod:
         finally:
             self._is_left_alone = False
 
-    def revive(self) -> list[str]:
-        """Starts again what has ended although it should run, as its restart policy has it. Returns which."""
+    def revive(self) -> None:
+        """Starts again what has ended although it should run, as its restart policy has it."""
         if self._is_left_alone:
-            return []
+            return
         ended = [
             name
             for name, process in self._running.items()
@@ -300,7 +300,6 @@ class Pod:
         ]
         for name in ended:
             self.start(name)
-        return ended
 
     def own_clock(self) -> None:
         """Gives what starts from now on a clock of the pod's own, which `jump` sets."""
