@@ -27,6 +27,8 @@ from features.migrations import migrate  # noqa: E402
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from features.contract import Contract, Model
+
 # Ports that nobody listens on, so that a running `make up` is not in the way.
 with socket.socket() as one, socket.socket() as other:
     for probe, variable in ((one, "AIRFLOW_PORT"), (other, "MLFLOW_PORT")):
@@ -118,6 +120,20 @@ def manifest() -> Path:
     if not settings.MANIFEST.exists() or _is_older_than_the_project(settings.MANIFEST):
         dbt(["parse"], "none")
     return settings.MANIFEST
+
+
+@pytest.fixture(scope="session")
+def contract(manifest: Path) -> "Contract":
+    """What the project's YAML declares."""
+    from features.contract import read_contract
+
+    return read_contract(manifest)
+
+
+@pytest.fixture(scope="session")
+def churn(contract: "Contract") -> "Model":
+    """The model that the project comes with."""
+    return contract.model("churn")
 
 
 def _is_older_than_the_project(path: Path) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from features import cli, settings, warehouse
-from features.contract import DriftSettings, Model, read_contract
+from features.contract import DriftSettings, Model
 from features.drift.decision import DriftStatus
 from features.drift.report import Subject
 from features.ingest import reading
@@ -117,11 +117,6 @@ def test_env_prints_lines_a_shell_reads_and_no_password_of_the_warehouse_in_an_a
 
 
 # Drift: what is wrong, what it really is, what other rules would have said
-
-
-@pytest.fixture(scope="module")
-def churn(manifest: Path) -> Model:
-    return read_contract(settings.MANIFEST).model("churn")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from features import settings
-from features.contract import Model, read_contract
+from features.contract import Model
 from features.errors import SkewlessError
 from features.extracts import TrainingExtract, reproduce, reproduce_csv, training_extract
 from features.steps.publish import publish
@@ -24,11 +24,6 @@ from tests.steps.small import execute, load, rows, run_dbt, session, use, with_a
 JULY = datetime.fromisoformat(AS_OF).replace(tzinfo=UTC)
 AUGUST = datetime(2013, 8, 6, tzinfo=UTC)
 COMPUTED = ("stg_session_events", "churn_labels", "user_session_features", "churn_training_set")
-
-
-@pytest.fixture(scope="session")
-def churn(manifest: Path) -> Model:
-    return read_contract(manifest).model("churn")
 
 
 class Taken(NamedTuple):

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from features import ledger, warehouse
-from features.contract import Contract, FeatureView, read_contract
+from features.contract import Contract, FeatureView
 from features.ledger import Publication
 from features.parity import ENTITIES, Audit, Cause, Finding, audit
 from features.steps.publish import publish
@@ -18,11 +17,6 @@ from tests.steps.small import execute, rows, run_dbt, use
 
 JULY = datetime.fromisoformat(AS_OF).replace(tzinfo=UTC)
 VIEWS = ("user_session_features", "event_type_features", "user_variety_features")
-
-
-@pytest.fixture(scope="module")
-def contract(manifest: Path) -> Contract:
-    return read_contract(manifest)
 
 
 @pytest.fixture(scope="module")

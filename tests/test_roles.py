@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from features import settings, warehouse
-from features.contract import Contract, Model, read_contract
+from features.contract import Model
 from features.errors import SkewlessError
 from features.ingest.loading import load_file
 from features.migrations import migrate
@@ -62,16 +62,6 @@ def make_logins() -> None:
         for role in ROLES:
             ensure_login(connection, login_of(role), [role], PASSWORD)
         ensure_login(connection, login_of("pipeline"), ["transformer", "trainer"], PASSWORD)
-
-
-@pytest.fixture(scope="module")
-def contract(manifest: Path) -> Contract:
-    return read_contract(manifest)
-
-
-@pytest.fixture(scope="module")
-def churn(contract: Contract) -> Model:
-    return contract.model("churn")
 
 
 @pytest.fixture(scope="module")

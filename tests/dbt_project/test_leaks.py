@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from features import settings
-from features.contract import Model, read_contract
+from features.contract import Model
 from features.extracts import reproduce_csv, training_extract
 from tests.conftest import AS_OF, dbt
 from tests.dbt_project.oracle import VIEWS, copy_of, copy_raw, differences, read, write
@@ -62,11 +62,6 @@ select
 from raw.session_events
 where ingested_at <= timestamptz '{as_of}'
 """
-
-
-@pytest.fixture(scope="module")
-def churn(manifest: Path) -> Model:
-    return read_contract(manifest).model("churn")
 
 
 def extract_csv(churn: Model, database: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, bytes]:

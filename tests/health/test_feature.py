@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from features import warehouse
-from features.contract import Contract, DriftSettings, Model, read_contract
+from features.contract import Contract, DriftSettings, Model
 from features.drift.decision import judge
 from features.drift.profile import Profile
 from features.drift.sketch import Grid, Sketch
@@ -34,11 +34,6 @@ from tests.steps.small import execute
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 NAME = "session_count"
-
-
-@pytest.fixture(scope="module")
-def contract(manifest: Any) -> Contract:
-    return read_contract(manifest)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from features import warehouse
-from features.contract import Contract, Feature, read_contract
+from features.contract import Contract, Feature
 from features.errors import SkewlessError
 from features.health.features import MOST_FLOORS, TREND_DAYS, FeaturesPage, WatchedFeature, features_page
 from features.health.reading import read
@@ -16,11 +16,6 @@ from tests.health.reporting import AS_OF, BLIND, OK, SICK, insert, report
 from tests.steps.drifting import start_over, with_feature
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-
-
-@pytest.fixture(scope="module")
-def contract(manifest: Any) -> Contract:
-    return read_contract(manifest)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from features import settings, warehouse
-from features.contract import Model, read_contract
+from features import warehouse
+from features.contract import Model
 from features.errors import SkewlessError
 from features.health.model import Estimate, ModelPage, model_page
 from features.health.reading import read
@@ -27,11 +27,6 @@ EVALUATION = {
 CHECKS = [{"check": "minimum", "passed": False, "evidence": "too low"}]
 
 pytestmark = pytest.mark.usefixtures("manifest", "empty_warehouse")
-
-
-@pytest.fixture
-def churn(manifest: object) -> Model:
-    return read_contract(settings.MANIFEST).model("churn")
 
 
 def write(table: str, *rows: dict[str, Any]) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from features import settings, warehouse
-from features.contract import Contract, read_contract
+from features import warehouse
+from features.contract import Contract
 from features.health.overview import Overview, overview
 from features.health.reading import read
 
@@ -15,11 +15,6 @@ VIEW = "user_session_features"
 HOUR = timedelta(hours=1)
 
 pytestmark = pytest.mark.usefixtures("manifest", "empty_warehouse")
-
-
-@pytest.fixture
-def contract(manifest: object) -> Contract:
-    return read_contract(settings.MANIFEST)
 
 
 @pytest.fixture

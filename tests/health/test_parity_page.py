@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from features import settings, warehouse
-from features.contract import Contract, FeatureView, read_contract
+from features import warehouse
+from features.contract import Contract, FeatureView
 from features.health import parity, publications
 from features.health.compared import Compared, Finding
 from features.health.parity import Differing, Newest, ParityPage, parity_page
@@ -21,11 +21,6 @@ VIEW, OTHER = "user_session_features", "user_variety_features"
 FEATURES = ("(entities)", "session_count", "sessions_last_7_days")
 
 pytestmark = pytest.mark.usefixtures("empty_warehouse")
-
-
-@pytest.fixture
-def contract(manifest: object) -> Contract:
-    return read_contract(settings.MANIFEST)
 
 
 @pytest.fixture

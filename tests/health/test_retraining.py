@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import settings, warehouse
-from features.contract import Contract, Model, read_contract
+from features import warehouse
+from features.contract import Model
 from features.health import retraining
 from features.health.decay import AgePoint, ChampionAge, champion_age
 from features.health.decisions import Decided, Failed, Forbidden, Looked, Outline, Training
@@ -159,16 +159,6 @@ def test_a_champion_stands_at_what_had_been_decided_on_when_it_began_to_reign() 
     replayed = [Decided(MIDNIGHT + place * DAY, "hold", MIDNIGHT + 900 * DAY + place * HOUR) for place in range(3)]
     assert decided_by(MIDNIGHT + 900 * DAY + HOUR, replayed) == MIDNIGHT + DAY
     assert decided_by(MIDNIGHT, replayed) is None
-
-
-@pytest.fixture
-def contract(manifest: object) -> Contract:
-    return read_contract(settings.MANIFEST)
-
-
-@pytest.fixture
-def churn(contract: Contract) -> Model:
-    return contract.model("churn")
 
 
 AGES = {"as young as can be": (0, "young"), "the last hour": (30 * 24 - 1, "young"), "due": (30 * 24, "due")}

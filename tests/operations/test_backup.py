@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from features import settings, warehouse
-from features.contract import Model, read_contract
+from features.contract import Model
 from features.errors import SkewlessError
 from features.operations import databases
 from features.operations.backup import back_up
@@ -27,11 +27,6 @@ from tests.operations.deployment import Deployment, deployment, scores
 from tests.steps.small import EARLIER, LATER, execute, live, rows
 
 NOW = datetime(2026, 7, 14, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def churn(manifest: Path) -> Model:
-    return read_contract(manifest).model("churn")
 
 
 @pytest.fixture(scope="module")

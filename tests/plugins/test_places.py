@@ -4,14 +4,9 @@ import pytest
 
 from feature_health.places import PAGES_OF_MODELS, Target, target_of
 from features import settings
-from features.contract import Contract, read_contract
+from features.contract import Contract
 
 AS_OF = "2013-12-24T00:00:00"
-
-
-@pytest.fixture(scope="module")
-def contract(manifest: object) -> Contract:
-    return read_contract(settings.MANIFEST)
 
 
 def test_every_dag_of_a_model_has_a_page(contract: Contract) -> None:

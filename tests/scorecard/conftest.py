@@ -1,21 +1,15 @@
 """A migrated warehouse in which each test writes what it is about, and of which nothing stays."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from features import warehouse
-from features.contract import Model, read_contract
+from features.contract import Model
 from features.migrations import migrate
 from tests.conftest import drop_database
 from tests.scorecard.world import World
 from tests.steps.small import use
-
-
-@pytest.fixture(scope="session")
-def churn(manifest: Path) -> Model:
-    return read_contract(manifest).model("churn")
 
 
 @pytest.fixture(scope="session")

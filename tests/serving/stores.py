@@ -20,7 +20,7 @@ from prometheus_client import REGISTRY
 from redis import Redis, RedisError
 
 from features import ledger, warehouse
-from features.contract import Contract, FeatureView, read_contract
+from features.contract import Contract, FeatureView
 from features.migrations import migrate
 from features.serving.push import forget, push
 from features.serving.store import AsyncFeatureStore, FeatureStore
@@ -56,11 +56,6 @@ class InOneLoop:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
         return lambda *args, **options: self._runner.run(method(*args, **options))
-
-
-@pytest.fixture(scope="session")
-def contract(manifest: Path) -> Contract:
-    return read_contract(manifest)
 
 
 @pytest.fixture(scope="session")

@@ -1,25 +1,14 @@
 """Warehouses for the steps: a small one and the sample, both built by dbt, each with copies to write to."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from features.contract import Contract, FeatureView, Model, read_contract
+from features.contract import FeatureView, Model
 from features.migrations import migrate
 from tests.conftest import drop_database
 from tests.dbt_project.oracle import copy_of
 from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt, use
-
-
-@pytest.fixture(scope="session")
-def contract(manifest: Path) -> Contract:
-    return read_contract(manifest)
-
-
-@pytest.fixture(scope="session")
-def churn(contract: Contract) -> Model:
-    return contract.model("churn")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from features import tracking, warehouse
-from features.contract import Contract, InferenceSettings, Model, read_contract
+from features.contract import InferenceSettings, Model
 from features.migrations import migrate
 from features.steps import retain
 from features.steps.retain import thin_log
@@ -29,12 +28,6 @@ BEFORE = AS_OF - HOUR
 MINUTE = timedelta(minutes=1)
 QUANTILES = ("0.05", "0.25", "0.5", "0.75", "0.95")
 LATENCY_QUANTILES = ("0.5", "0.95", "0.99")
-
-
-@pytest.fixture(scope="module")
-def churn(manifest: Path) -> Model:
-    contract: Contract = read_contract(manifest)
-    return contract.model("churn")
 
 
 @pytest.fixture(scope="module", autouse=True)
