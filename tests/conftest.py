@@ -20,9 +20,9 @@ os.environ["SKEWLESS_RUN_DIR"] = str(RUN_DIR)
 for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", "AIRFLOW_", "MLFLOW_", "REDIS_"))]:
     del os.environ[inherited]
 
-from features import settings, warehouse  # noqa: E402
+from features import settings  # noqa: E402
 from features.local import environment, postgres, redis  # noqa: E402
-from features.migrations import migrate  # noqa: E402
+from tests.databases import migrated, use, using  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -80,13 +80,9 @@ def redis_server() -> Iterator[str]:
 @pytest.fixture
 def empty_warehouse(server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A migrated warehouse without a row; dropped afterwards. Gives its database's name."""
-    database = "skewless_empty"
-    drop_database(database)
-    monkeypatch.setattr(settings, "WAREHOUSE_DATABASE", database)
-    monkeypatch.setenv("PGDATABASE", database)
-    migrate()
-    yield database
-    drop_database(database)
+    with migrated("skewless_empty") as database:
+        use(database, monkeypatch)
+        yield database
 
 
 @pytest.fixture(scope="session")
@@ -95,22 +91,17 @@ def sample_database(server: None) -> Iterator[str]:
     from features.ingest import nycflights13
     from features.ingest.loading import load_file
 
-    database = "skewless_sample"
-    drop_database(database)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "WAREHOUSE_DATABASE", database)
-        migrate()
-        load_file(nycflights13.session_events_file())
-        dbt(["build"], database, as_of=AS_OF)
-    yield database
-    drop_database(database)
+    with migrated("skewless_sample") as database:
+        with using(database):
+            load_file(nycflights13.session_events_file())
+            dbt(["build"], database, as_of=AS_OF)
+        yield database
 
 
 @pytest.fixture
 def sample_warehouse(sample_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The sample, as the warehouse that our code and dbt connect to."""
-    monkeypatch.setattr(settings, "WAREHOUSE_DATABASE", sample_database)
-    monkeypatch.setenv("PGDATABASE", sample_database)
+    use(sample_database, monkeypatch)
     return sample_database
 
 
@@ -161,12 +152,6 @@ def dbt(
     output = done.stdout + done.stderr
     assert (done.returncode != 0) == expect_failure, output
     return output
-
-
-def drop_database(name: str) -> None:
-    """Drops a database of the test server, whoever is connected."""
-    with warehouse.connect("postgres", autocommit=True) as connection:
-        connection.execute(f'drop database if exists "{name}" with (force)')
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ from features.extracts import TrainingExtract, reproduce, reproduce_csv, trainin
 from features.steps.publish import publish
 from features.steps.retain import thin
 from tests.conftest import AS_OF
-from tests.dbt_project.oracle import DAY, MICROSECOND, Event, copy_of
-from tests.steps.small import execute, load, rows, run_dbt, session, use, with_another_definition
+from tests.databases import copy_of, use
+from tests.dbt_project.oracle import DAY, MICROSECOND, Event
+from tests.steps.small import execute, load, rows, run_dbt, session, with_another_definition
 
 JULY = datetime.fromisoformat(AS_OF).replace(tzinfo=UTC)
 AUGUST = datetime(2013, 8, 6, tzinfo=UTC)

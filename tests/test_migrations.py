@@ -16,8 +16,7 @@ from features.champions import succession
 from features.contract import Model, read_contract
 from features.migrations import migrate
 from features.warehouse import NotAllowed
-from tests.conftest import drop_database
-from tests.steps.small import use
+from tests.databases import drop_database, use
 
 BEFORE = """
 insert into monitoring.retraining_decisions (

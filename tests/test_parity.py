@@ -12,8 +12,9 @@ from features.ledger import Publication
 from features.parity import ENTITIES, Audit, Cause, Finding, audit
 from features.steps.publish import publish
 from tests.conftest import AS_OF
-from tests.dbt_project.oracle import DAY, copy_of
-from tests.steps.small import execute, rows, run_dbt, use
+from tests.databases import copy_of, use
+from tests.dbt_project.oracle import DAY
+from tests.steps.small import execute, rows, run_dbt
 
 JULY = datetime.fromisoformat(AS_OF).replace(tzinfo=UTC)
 VIEWS = ("user_session_features", "event_type_features", "user_variety_features")

@@ -36,10 +36,10 @@ from features.steps.summarise_inference import summarise_inference
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
 from features.warehouse import NotAllowed, WarehouseUnavailable
-from tests.conftest import dbt, drop_database
-from tests.dbt_project.oracle import copy_of
+from tests.conftest import dbt
+from tests.databases import copy_of, drop_database, migrated, registry, use, using
 from tests.servers import PostgresServer, password_server
-from tests.steps.small import EARLIER, HISTORY, LATER, execute, registry, run_dbt, use
+from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 PASSWORD = "a password of the tests"
@@ -235,16 +235,11 @@ READABLE = {
 @pytest.fixture
 def rebuilt(server: None) -> Iterator[None]:
     """A small warehouse that dbt has built once."""
-    name = "skewless_rebuilt"
-    drop_database(name)
-    with pytest.MonkeyPatch.context() as patch:
-        use(name, patch)
-        migrate()
+    with migrated("skewless_rebuilt") as name, using(name):
         make_logins()
         execute(HISTORY)
         run_dbt(EARLIER)
         yield
-    drop_database(name)
 
 
 def readable() -> dict[str, list[str]]:

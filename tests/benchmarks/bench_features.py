@@ -40,6 +40,7 @@ from tests.benchmarks import (  # noqa: E402
     skewless,
 )
 from tests.benchmarks.contest import Bench, Contestant, Curve, Outcome, Sizes, Table, Task  # noqa: E402
+from tests.databases import drop_database  # noqa: E402
 
 # In the order of the table; the first is what the ratios are against, and has to give a whole answer.
 COMPUTING: dict[str, Contestant] = {"skewless": skewless.run, "duckdb": duckdb_peer.run, "python": python_loop.run}
@@ -177,7 +178,7 @@ def contest(
 def computing(bench: Bench, check_rows: int, without: tuple[str, ...]) -> Found:
     """Features from events. Its rows stay in the benchmark's database."""
     size = bench.sizes
-    project.drop_database(settings.WAREHOUSE_DATABASE)
+    drop_database(settings.WAREHOUSE_DATABASE)
     migrate()
     click.echo("Generating the rows", err=True)
     with warehouse.connect() as connection:

@@ -19,8 +19,8 @@ from typing import Any
 from features import settings, warehouse
 from features.contract import FeatureView, read_contract
 from features.local import environment
-from features.migrations import migrate
 from tests.benchmarks import data, measure
+from tests.databases import migrated, using
 
 VIEW = "user_session_features"
 STAGING = "stg_session_events"
@@ -142,29 +142,8 @@ def build_repeatedly(project: Project, repeats: int) -> list[DbtRun]:
 @contextmanager
 def another_database(name: str) -> Iterator[None]:
     """A migrated database without a row as the warehouse, for as long as the block runs."""
-    before = settings.WAREHOUSE_DATABASE, os.environ.get("PGDATABASE")
-    drop_database(name)
-    _use(name, name)
-    try:
-        migrate()
+    with migrated(name), using(name):
         yield
-    finally:
-        _use(*before)
-        drop_database(name)
-
-
-def drop_database(name: str) -> None:
-    """Drops a database, whoever is connected."""
-    with warehouse.connect("postgres", autocommit=True) as connection:
-        connection.execute(f'drop database if exists "{name}" with (force)')
-
-
-def _use(name: str, variable: str | None) -> None:
-    settings.WAREHOUSE_DATABASE = name
-    if variable is None:
-        os.environ.pop("PGDATABASE", None)
-    else:
-        os.environ["PGDATABASE"] = variable
 
 
 def vacuum(*tables: str) -> None:

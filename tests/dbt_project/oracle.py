@@ -6,16 +6,13 @@ the knowledge of an instant is replayed from the beginning, version by version.
 
 import datetime as dt
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from psycopg import sql
 from psycopg.rows import tuple_row
 
 from features import warehouse
-from tests.conftest import drop_database
 
 Features = tuple[int | float, ...]
 FEATURES = (
@@ -94,19 +91,6 @@ def copy_raw(source: str, target: str, where: str = "true") -> None:
             for block in copy:
                 delivery.write(block)
     write(target, "analyze raw.session_events")
-
-
-@contextmanager
-def copy_of(database: str, name: str) -> Iterator[str]:
-    """A database like `database`, to change at will."""
-    drop_database(name)
-    statement = sql.SQL("create database {} template {}")
-    with warehouse.connect("postgres", autocommit=True) as connection:
-        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(database)))
-    try:
-        yield name
-    finally:
-        drop_database(name)
 
 
 def is_good(event: Event) -> bool:

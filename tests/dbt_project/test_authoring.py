@@ -12,7 +12,8 @@ from features.extracts import training_extract
 from features.serving.inference_log import entity_text
 from features.steps.publish import publish
 from tests.conftest import AS_OF, dbt
-from tests.dbt_project.oracle import DAY, HOUR, MICROSECOND, Event, copy_of, insert, read
+from tests.databases import copy_of
+from tests.dbt_project.oracle import DAY, HOUR, MICROSECOND, Event, insert, read
 from tests.dbt_project.test_structure import copy_of_project, replace
 from tests.dbt_project.worlds import KEYS, T
 

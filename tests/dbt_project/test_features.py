@@ -5,6 +5,7 @@ import datetime as dt
 import pytest
 
 from tests.conftest import AS_OF, dbt
+from tests.databases import copy_of
 from tests.dbt_project.oracle import (
     DAY,
     EVENT_TYPES,
@@ -14,7 +15,6 @@ from tests.dbt_project.oracle import (
     USER_VARIETY,
     Event,
     View,
-    copy_of,
     differences,
     expected_feature_rows,
     feature_rows,

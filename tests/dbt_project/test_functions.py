@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 
 from features import warehouse
-from tests.conftest import AS_OF, dbt, drop_database
+from tests.conftest import AS_OF, dbt
+from tests.databases import copy_of, drop_database
 from tests.dbt_project.oracle import (
     DAY,
     EVENT_TYPES,
@@ -21,7 +22,6 @@ from tests.dbt_project.oracle import (
     VIEWS,
     Event,
     View,
-    copy_of,
     differences,
     features_at,
     insert,

@@ -3,9 +3,9 @@
 import datetime as dt
 
 from tests.conftest import AS_OF, dbt
+from tests.databases import copy_of
 from tests.dbt_project.oracle import (
     DAY,
-    copy_of,
     differences,
     feature_rows,
     features_at,

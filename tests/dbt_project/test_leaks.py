@@ -14,7 +14,8 @@ from features import settings
 from features.contract import Model
 from features.extracts import reproduce_csv, training_extract
 from tests.conftest import AS_OF, dbt
-from tests.dbt_project.oracle import VIEWS, copy_of, copy_raw, differences, read, write
+from tests.databases import copy_of
+from tests.dbt_project.oracle import VIEWS, copy_raw, differences, read, write
 
 AT = dt.datetime.fromisoformat(AS_OF).replace(tzinfo=dt.UTC)
 

@@ -12,7 +12,8 @@ import pytest
 
 from features import settings
 from tests.conftest import AS_OF, dbt
-from tests.dbt_project.oracle import copy_of, read, write
+from tests.databases import copy_of
+from tests.dbt_project.oracle import read, write
 from tests.dbt_project.test_structure import copy_of_project, dbt_in_this_process, replace
 
 TESTS = Path(__file__).resolve().parents[1]

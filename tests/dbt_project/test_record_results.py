@@ -9,9 +9,10 @@ import pytest
 
 from features import settings, warehouse
 from features.migrations import migrate
-from tests.conftest import AS_OF, dbt, drop_database
+from tests.conftest import AS_OF, dbt
+from tests.databases import drop_database, use
 from tests.dbt_project.test_structure import copy_of_project, dbt_in_this_process
-from tests.steps.small import HISTORY, use
+from tests.steps.small import HISTORY
 
 VIEW = "user_session_features"
 # So that the test of freshness passes.

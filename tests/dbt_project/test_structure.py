@@ -18,7 +18,8 @@ import sqlfluff
 
 from features import settings
 from tests.conftest import AS_OF, dbt
-from tests.dbt_project.oracle import DAY, HOUR, VIEWS, Event, View, copy_of, insert, read
+from tests.databases import copy_of
+from tests.dbt_project.oracle import DAY, HOUR, VIEWS, Event, View, insert, read
 
 RELATIONS = (
     "staging.stg_session_events",

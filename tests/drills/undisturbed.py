@@ -14,7 +14,6 @@ import pytest
 
 from features import warehouse
 from features.contract import Contract, read_contract
-from features.migrations import migrate
 from features.steps import (
     compare_served,
     conclude,
@@ -29,9 +28,9 @@ from features.steps import (
     train,
     watch,
 )
-from tests.conftest import drop_database
+from tests.databases import migrated, registry, using
 from tests.drills import world
-from tests.steps.small import registry, run_dbt, use
+from tests.steps.small import run_dbt
 
 DATABASE = "skewless_undisturbed"
 
@@ -78,13 +77,9 @@ def undisturbed(manifest: Path, artifacts: Path, salt: str) -> Iterator[Undistur
     Args:
         salt: by which requests are sampled; the same as where things go wrong.
     """
-    drop_database(DATABASE)
-    with pytest.MonkeyPatch.context() as patch, registry(artifacts):
-        use(DATABASE, patch)
+    with migrated(DATABASE), using(DATABASE), registry(artifacts), pytest.MonkeyPatch.context() as patch:
         patch.setenv("SKEWLESS_SAMPLING_SALT", salt)
-        migrate()
         with warehouse.connect() as connection:
             for statement in world.statements():
                 connection.execute(statement)
         yield Undisturbed(read_contract(manifest))
-    drop_database(DATABASE)

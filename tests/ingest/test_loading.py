@@ -24,7 +24,7 @@ from features.ingest import reading
 from features.ingest.loading import LoadResult, load_file
 from features.ingest.reading import COLUMNS
 from features.migrations import migrate
-from tests.conftest import drop_database
+from tests.databases import drop_database
 
 HEADER = "event_id,user_id,started_at,duration_seconds,ingested_at,is_deleted"
 FIRST = "e1,u1,2024-01-01T10:00:00Z,600,2024-01-01T10:15:00Z,"

@@ -24,8 +24,8 @@ from features.extracts import training_extract
 from features.migrations import create_database, migrate
 from features.operations.databases import Database, all_databases
 from features.steps.publish import publish
-from tests.conftest import drop_database
-from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt, use
+from tests.databases import drop_database, use
+from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt
 
 SKEWLESS = Path(sys.executable).with_name("skewless")
 OWNER, READER = "ops_owner", "ops_reader"

@@ -19,10 +19,10 @@ from features.local.airflow_api import DONE, AirflowApi
 from features.migrations import migrate
 from features.steps.publish import publish
 from features.steps.retain import thin
-from tests.conftest import drop_database
+from tests.databases import drop_database, migrated, use, using
 from tests.dbt_project.oracle import HOUR, read
 from tests.operations.deployment import SKEWLESS
-from tests.steps.small import HISTORY, LATER, execute, hours, load, run_dbt, session, use
+from tests.steps.small import HISTORY, LATER, execute, hours, load, run_dbt, session
 
 # Half a dozen runs of a dozen tasks, on a machine that may have other things to do.
 pytestmark = pytest.mark.timeout(1800)
@@ -52,10 +52,7 @@ LATE = session("u01", LATER - HOUR, LATER + HOUR + HOUR / 2, "late")
 @pytest.fixture(scope="module")
 def hourly(server: None) -> Iterator[list[tuple[Any, ...]]]:
     """What the hourly runs would have written, each at its own time: the late event comes between them."""
-    drop_database(HOURLY)
-    with pytest.MonkeyPatch.context() as patch:
-        use(HOURLY, patch)
-        migrate()
+    with migrated(HOURLY), using(HOURLY):
         execute(HISTORY)
         load(FRESH)
         for as_of in PARTITIONS:
@@ -63,7 +60,6 @@ def hourly(server: None) -> Iterator[list[tuple[Any, ...]]]:
                 load(LATE)
             run_dbt(as_of, "staging", "features", "training")
         yield read(HOURLY, ROWS_OF_THE_HOURS)
-    drop_database(HOURLY)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from features.migrations import create_database
-from tests.conftest import drop_database
+from tests.databases import drop_database
 
 DATABASE = "skewless_rotated"
 

@@ -6,22 +6,15 @@ import pytest
 
 from features import warehouse
 from features.contract import Model
-from features.migrations import migrate
-from tests.conftest import drop_database
+from tests.databases import migrated
 from tests.scorecard.world import World
-from tests.steps.small import use
 
 
 @pytest.fixture(scope="session")
 def scorecard_database(server: None) -> Iterator[str]:
     """Tables without a row."""
-    name = "skewless_scorecard"
-    drop_database(name)
-    with pytest.MonkeyPatch.context() as patch:
-        use(name, patch)
-        migrate()
-    yield name
-    drop_database(name)
+    with migrated("skewless_scorecard") as name:
+        yield name
 
 
 @pytest.fixture

@@ -21,13 +21,12 @@ from redis import Redis, RedisError
 
 from features import ledger, warehouse
 from features.contract import Contract, FeatureView
-from features.migrations import migrate
 from features.serving.push import forget, push
 from features.serving.store import AsyncFeatureStore, FeatureStore
 from features.steps.publish import publish
-from tests.conftest import drop_database
-from tests.dbt_project.oracle import HOUR, copy_of
-from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt, use, with_another_definition
+from tests.databases import copy_of, migrated, use, using
+from tests.dbt_project.oracle import HOUR
+from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt, with_another_definition
 
 NAMES = (f"tests-{number}" for number in itertools.count())
 
@@ -66,16 +65,12 @@ def view(contract: Contract) -> FeatureView:
 @pytest.fixture(scope="session")
 def unpublished_database(server: None) -> Iterator[str]:
     """Twelve users and half a year, built at EARLIER and at LATER. Nothing is published."""
-    name = "skewless_store"
-    drop_database(name)
-    with pytest.MonkeyPatch.context() as patch:
-        use(name, patch)
-        migrate()
-        execute(HISTORY)
-        run_dbt(EARLIER)
-        run_dbt(LATER, "stg_session_events", "user_session_features", "user_features")
-    yield name
-    drop_database(name)
+    with migrated("skewless_store") as name:
+        with using(name):
+            execute(HISTORY)
+            run_dbt(EARLIER)
+            run_dbt(LATER, "stg_session_events", "user_session_features", "user_features")
+        yield name
 
 
 @pytest.fixture
@@ -90,8 +85,7 @@ def unpublished(unpublished_database: str, monkeypatch: pytest.MonkeyPatch) -> I
 def published_database(unpublished_database: str, view: FeatureView) -> Iterator[str]:
     """The same with EARLIER live."""
     with copy_of(unpublished_database, "skewless_published") as name:
-        with pytest.MonkeyPatch.context() as patch:
-            use(name, patch)
+        with using(name):
             publish(view, EARLIER)
         yield name
 

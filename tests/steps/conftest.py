@@ -5,10 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from features.contract import FeatureView, Model
-from features.migrations import migrate
-from tests.conftest import drop_database
-from tests.dbt_project.oracle import copy_of
-from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt, use
+from tests.databases import copy_of, migrated, use, using
+from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt
 
 
 @pytest.fixture(scope="session")
@@ -19,16 +17,12 @@ def view(churn: Model) -> FeatureView:
 @pytest.fixture(scope="session")
 def built_database(server: None) -> Iterator[str]:
     """Twelve users and half a year, built at EARLIER and at LATER. Nothing is published."""
-    name = "skewless_small"
-    drop_database(name)
-    with pytest.MonkeyPatch.context() as patch:
-        use(name, patch)
-        migrate()
-        execute(HISTORY)
-        run_dbt(EARLIER)
-        run_dbt(LATER)
-    yield name
-    drop_database(name)
+    with migrated("skewless_small") as name:
+        with using(name):
+            execute(HISTORY)
+            run_dbt(EARLIER)
+            run_dbt(LATER)
+        yield name
 
 
 @pytest.fixture

@@ -20,12 +20,11 @@ from scipy import stats
 
 from features import warehouse
 from features.contract import Feature, Model, MonitoringSettings
-from features.migrations import migrate
 from features.steps.baseline import write_baselines
 from features.steps.watch import plan, watch_feature
 from features.training.data import Split
-from tests.conftest import drop_database
-from tests.steps.small import execute, use
+from tests.databases import migrated, using
+from tests.steps.small import execute
 
 # A Tuesday at noon.
 AS_OF = datetime(2013, 7, 2, 12, tzinfo=UTC)
@@ -80,14 +79,9 @@ values ('user_session_features', 'v1', 'select')
 @contextmanager
 def empty_tables() -> Iterator[str]:
     """A migrated warehouse with those tables, for the tests of a file."""
-    name = "skewless_drifting"
-    drop_database(name)
-    with pytest.MonkeyPatch.context() as patch:
-        use(name, patch)
-        migrate()
+    with migrated("skewless_drifting") as name, using(name):
         start_over()
         yield name
-    drop_database(name)
 
 
 def start_over() -> None:

@@ -1,27 +1,21 @@
 """A warehouse of a dozen users that dbt really builds: small enough for each test to have one of its own."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg import sql
 
-from features import settings, tracking, warehouse
+from features import settings, warehouse
 from features.contract import FeatureView
 from features.local import environment
-from features.migrations import create_database
-from tests.conftest import drop_database
 from tests.dbt_project.oracle import FEATURES, HOUR, Event, insert, read
 from tests.dbt_project.test_structure import copy_of_project
 
 EARLIER = datetime(2013, 7, 1, tzinfo=UTC)
 LATER = datetime(2013, 7, 2, tzinfo=UTC)
 # The last one left in spring: still known in summer, but not active.
-REGISTRIES = count(1)
 USERS = [f"u{number:02}" for number in range(1, 13)]
 
 HISTORY = """
@@ -41,27 +35,6 @@ cross join lateral (
         - n * make_interval(days => 1 + mod(u, 3)) - make_interval(hours => u) as started_at
 ) as times
 """
-
-
-def use(database: str, patch: pytest.MonkeyPatch) -> None:
-    """Makes a database the warehouse that our code and dbt connect to."""
-    patch.setattr(settings, "WAREHOUSE_DATABASE", database)
-    patch.setenv("PGDATABASE", database)
-
-
-@contextmanager
-def registry(artifacts: Path) -> Iterator[str]:
-    """An empty model registry of its own, dropped in the end. Gives its database's name."""
-    # A name that this process never used: MLflow remembers where it has created its tables.
-    database = f"skewless_registry_{next(REGISTRIES)}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{database}")
-        patch.setenv("SKEWLESS_ARTIFACTS", str(artifacts))
-        drop_database(database)
-        create_database(database)
-        tracking.prepare()
-        yield database
-        drop_database(database)
 
 
 def run_dbt(as_of: datetime, *models: str, project: Path = settings.DBT_PROJECT) -> None:

@@ -21,9 +21,10 @@ from features.steps.baseline import write_baselines
 from features.training.data import Split, split_in_time
 from features.training.estimator import scores as scores_of
 from features.training.fitting import fit
+from tests.databases import use
 from tests.steps import drifting
 from tests.steps.drifting import monitored, with_feature
-from tests.steps.small import execute, rows, use
+from tests.steps.small import execute, rows
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 # By name: the SQL that the contract would declare, and the same on a frame.

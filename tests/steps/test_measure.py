@@ -23,9 +23,9 @@ from features.steps.train import train
 from features.training.data import outcomes
 from features.training.estimator import scores
 from features.training.resampling import Entities, metric_interval
-from tests.dbt_project.oracle import copy_of
+from tests.databases import copy_of, registry, use
 from tests.steps.drifting import copy_in
-from tests.steps.small import execute, registry, use
+from tests.steps.small import execute
 
 TRAINED = datetime(2013, 6, 4, tzinfo=UTC)
 LATER = datetime(2013, 7, 2, tzinfo=UTC)

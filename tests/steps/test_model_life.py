@@ -24,8 +24,8 @@ from features.steps.score import refuse_unscored, score
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
 from features.training.data import TrainingRefused
+from tests.databases import registry, use
 from tests.dbt_project.oracle import FEATURES
-from tests.steps.small import registry, use
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 COUNT_PREDICTIONS = "select count(*) as n from serving.predictions where model_name = %s and as_of = %s"

@@ -21,8 +21,8 @@ from features.steps.summarise_inference import summarise_inference
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
 from features.training.data import TrainingRefused
-from tests.dbt_project.oracle import copy_of
-from tests.steps.small import execute, registry, use
+from tests.databases import copy_of, registry, use
+from tests.steps.small import execute
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -15,13 +15,12 @@ from mlflow.entities import Run
 
 from features import tracking, warehouse
 from features.contract import InferenceSettings, Model
-from features.migrations import migrate
 from features.steps import retain
 from features.steps.retain import thin_log
 from features.steps.summarise_inference import summarise_inference
-from tests.conftest import drop_database
+from tests.databases import migrated, registry, use
 from tests.dbt_project.oracle import DAY, HOUR
-from tests.steps.small import execute, registry, rows, use
+from tests.steps.small import execute, rows
 
 AS_OF = datetime(2013, 7, 2, 12, tzinfo=UTC)
 BEFORE = AS_OF - HOUR
@@ -38,13 +37,8 @@ def _registry(server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def database(server: None) -> Iterator[str]:
-    name = "skewless_served"
-    drop_database(name)
-    with pytest.MonkeyPatch.context() as patch:
-        use(name, patch)
-        migrate()
-    yield name
-    drop_database(name)
+    with migrated("skewless_served") as name:
+        yield name
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from tests.benchmarks import peer_venv
 from tests.benchmarks.drift import contenders, cost, duel, false_alarms, flights, report, settings
 from tests.benchmarks.drift.findings import Findings
 from tests.benchmarks.drift.settings import FULL, QUICK, Scale
+from tests.databases import drop_database
 
 PARTS = ("false alarms", "duel", "cost", "flights")
 RUN_DIR = bench_features.RUN_DIR
@@ -78,7 +79,7 @@ def _cost(scale: Scale, found: Findings) -> Iterator[Findings]:
     was_started = bench_features.start()
     try:
         server = bench_features.server_pid()
-        bench_features.project.drop_database(bench_features.settings.WAREHOUSE_DATABASE)
+        drop_database(bench_features.settings.WAREHOUSE_DATABASE)
         bench_features.migrate()
         costs: list[cost.Cost] = []
         for rows in scale.cost_rows:

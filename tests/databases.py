@@ -1,0 +1,76 @@
+"""Databases of the test server: how tests get one of their own, and tell our code to use it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from features import settings, warehouse
+from features.migrations import create_database, migrate
+
+REGISTRIES = count(1)
+
+
+def drop_database(name: str) -> None:
+    """Drops a database, whoever is connected."""
+    with warehouse.connect("postgres", autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+def use(database: str, patch: pytest.MonkeyPatch) -> None:
+    """Makes a database the warehouse that our code and dbt connect to."""
+    patch.setattr(settings, "WAREHOUSE_DATABASE", database)
+    patch.setenv("PGDATABASE", database)
+
+
+@contextmanager
+def using(database: str) -> Iterator[None]:
+    """The same, until the block ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        use(database, patch)
+        yield
+
+
+@contextmanager
+def migrated(name: str) -> Iterator[str]:
+    """A warehouse without a row, dropped in the end. Nobody uses it yet."""
+    drop_database(name)
+    try:
+        with using(name):
+            migrate()
+        yield name
+    finally:
+        drop_database(name)
+
+
+@contextmanager
+def copy_of(database: str, name: str) -> Iterator[str]:
+    """A database like `database`, to change at will."""
+    drop_database(name)
+    statement = sql.SQL("create database {} template {}")
+    with warehouse.connect("postgres", autocommit=True) as connection:
+        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(database)))
+    try:
+        yield name
+    finally:
+        drop_database(name)
+
+
+@contextmanager
+def registry(artifacts: Path) -> Iterator[str]:
+    """An empty model registry of its own, dropped in the end. Gives its database's name."""
+    from features import tracking
+
+    # A name that this process never used: MLflow remembers where it has created its tables.
+    database = f"skewless_registry_{next(REGISTRIES)}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{database}")
+        patch.setenv("SKEWLESS_ARTIFACTS", str(artifacts))
+        drop_database(database)
+        create_database(database)
+        tracking.prepare()
+        yield database
+        drop_database(database)
