@@ -25,6 +25,7 @@ SERVICES = [
 # Where an hour's rows are the same whenever they are computed. What is live, and what was watched over days, is not.
 OF_AN_HOUR = ["raw", "features", "training", "serving.predictions", "monitoring.inference_log"]
 ONLINE = """
+import os
 from features import settings, warehouse
 from features.contract import read_contract
 from features.serving.store import FeatureStore
@@ -32,7 +33,8 @@ from features.serving.store import FeatureStore
 view = read_contract(settings.MANIFEST).feature_view("user_session_features")
 with warehouse.connect() as connection:
     live = connection.execute("select * from serving.user_features").fetchall()
-with FeatureStore(view, feature_version=None, redis_url=os.environ["REDIS_URL"]) as store:
+# A service would not wait for long on a busy machine, and ask PostgreSQL; here it is about what Redis has.
+with FeatureStore(view, feature_version=None, redis_url=os.environ["REDIS_URL"], redis_timeout_seconds=30) as store:
     read = store.read_user_features_batch([row["user_id"] for row in live], at=live[0]["as_of"])
 print({row.served_from for row in read}, live[0]["as_of"])
 print(all(row.as_of == was["as_of"] and row.features.items() <= was.items() for row, was in zip(read, live)))
