@@ -114,7 +114,7 @@ def start(*, with_mlflow: bool, extra: Mapping[str, str] | None = None) -> list[
     airflow = [sys.executable, "-m", "airflow"]
     # Nothing serves logs on a port of its own: the api-server reads the files.
     commands = {name: [*airflow, name] for name in ("api-server", "dag-processor")}
-    commands["scheduler"] = [sys.executable, "-m", "features.local.scheduler"]
+    commands["scheduler"] = [sys.executable, "-m", "features.preloaded", "scheduler", "--skip-serve-logs"]
     if with_mlflow:
         commands["triggerer"] = [*airflow, "triggerer", "--skip-serve-logs"]
         commands["mlflow"] = _mlflow_command()

@@ -138,7 +138,12 @@ def published(airflow: Stack) -> DagRun:
     """A run of materialize_features, and one of churn_retraining, by a scheduler with StatsD and lineage."""
     for dag_id in demo.CHAIN[1:]:
         airflow.api.set_paused(dag_id, True)
-    with running("scheduler", ["features.local.scheduler"], to_statsd(airflow.statsd), to_lineage(airflow.lineage.url)):
+    with running(
+        "scheduler",
+        ["features.preloaded", "scheduler", "--skip-serve-logs"],
+        to_statsd(airflow.statsd),
+        to_lineage(airflow.lineage.url),
+    ):
         run = airflow.run(FEATURES, AS_OF)
         assert run.state == "success", airflow.api.failed_tasks(run)
         decision = airflow.run(demo.RETRAINING, AS_OF)
@@ -161,7 +166,7 @@ def rolled_back(airflow: Stack, published: DagRun) -> RolledBack:
     with receivers.http() as opentelemetry, receivers.deaf() as nobody:
         impatience = {"AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT": str(PATIENCE_SECONDS)}
         variables = (to_opentelemetry(opentelemetry.url), to_lineage(nobody), impatience)
-        with running("scheduler-opentelemetry", ["features.local.scheduler"], *variables):
+        with running("scheduler-opentelemetry", ["features.preloaded", "scheduler", "--skip-serve-logs"], *variables):
             run = airflow.run(ROLLBACK, None, view=VIEW, as_of=AS_OF, because="a test")
             eventually("a heartbeat", lambda: "airflow.scheduler_heartbeat" in opentelemetry.metrics())
         tasks = airflow.api.get(f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances")["task_instances"]

@@ -1,11 +1,15 @@
-"""Airflow's scheduler, with the tasks' libraries imported beforehand.
+"""Airflow's scheduler, or its Celery worker, with the tasks' libraries imported beforehand.
 
-LocalExecutor forks each task from this process, so what is imported here is paid once instead of in every task: on two
-cores a dbt model takes about one second instead of five. Any other way to run the scheduler works too, only slower.
+    python -m features.preloaded scheduler
+    python -m features.preloaded celery worker
 
-And none of these processes outlives it. A worker has a copy of its connection to Airflow's database: were the scheduler
-killed, that would keep its locks for as long as the worker waits for work, and no other scheduler could go on with the
-runs that it was about to schedule.
+LocalExecutor forks each task from the scheduler, Celery from the worker, so what is imported here is paid once instead
+of in every task: on two cores a dbt model takes about one second instead of five. Any other way to run them works too,
+only slower.
+
+And nothing that a scheduler has forked outlives it. A process of LocalExecutor has a copy of its connection to
+Airflow's database: were the scheduler killed, that would keep its locks for as long as the process waits for work, and
+no other scheduler could go on with the runs that it was about to schedule.
 """
 
 import ctypes
@@ -41,7 +45,7 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    if sys.platform == "linux":
+    if sys.platform == "linux" and sys.argv[1:2] == ["scheduler"]:
         os.register_at_fork(after_in_child=_end_with_parent)
-    sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
+    sys.argv[0] = "airflow"
     main()  # type: ignore[no-untyped-call]
