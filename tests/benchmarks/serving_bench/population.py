@@ -17,6 +17,7 @@ from features import ledger, warehouse
 from features.contract import FeatureView, Model, read_contract
 from tests.benchmarks import data
 from tests.benchmarks import project as dbt
+from tests.databases import drop_database
 
 MODEL = "churn"
 DATABASE = "skewless_bench_online"
@@ -111,12 +112,12 @@ def published(run_dir: Path, sizes: Sequence[int]) -> Iterator[list[Population]]
             yield made
         finally:
             for name in names[1:]:
-                dbt.drop_database(name)
+                drop_database(name)
 
 
 def clone(database: str, name: str) -> None:
     """A copy of a database that nobody is connected to."""
-    dbt.drop_database(name)
+    drop_database(name)
     with warehouse.connect("postgres", autocommit=True) as connection:
         connection.execute(sql.SQL(CLONE).format(sql.Identifier(name), sql.Identifier(database)))
 
