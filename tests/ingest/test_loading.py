@@ -24,7 +24,7 @@ from features.ingest import reading
 from features.ingest.loading import LoadResult, load_file
 from features.ingest.reading import COLUMNS
 from features.migrations import migrate
-from tests.databases import drop_database
+from tests import databases
 
 HEADER = "event_id,user_id,started_at,duration_seconds,ingested_at,is_deleted"
 FIRST = "e1,u1,2024-01-01T10:00:00Z,600,2024-01-01T10:15:00Z,"
@@ -50,12 +50,8 @@ order by source_file, source_row
 @pytest.fixture(scope="module")
 def migrated(server: None) -> Iterator[None]:
     """One warehouse for this module, so that each test only has to empty it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "WAREHOUSE_DATABASE", "skewless_loading")
-        migrate()
+    with databases.migrated("skewless_loading") as name, databases.using(name):
         yield
-    with warehouse.connect("postgres", autocommit=True) as connection:
-        connection.execute("drop database skewless_loading with (force)")
 
 
 @pytest.fixture(autouse=True)
@@ -342,14 +338,14 @@ class TestEventTypes:
         self, monkeypatch: pytest.MonkeyPatch, write: Write
     ) -> None:
         monkeypatch.setattr(settings, "WAREHOUSE_DATABASE", "skewless_older")
-        drop_database("skewless_older")
+        databases.drop_database("skewless_older")
         migrate("0001")
         with warehouse.connect() as connection:
             connection.execute("insert into raw.session_events (event_id) values ('e0')")
         migrate()
         load_file(write("events.csv", FIRST))
         assert sorted(event_types()) == [("e0", None), ("e1", None)]
-        drop_database("skewless_older")
+        databases.drop_database("skewless_older")
 
 
 class TestRepeatedRows:
