@@ -6,18 +6,16 @@ rows are not computed from events, because only their number and their types mat
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from psycopg import sql
 
 from features import ledger, warehouse
 from features.contract import FeatureView, Model, read_contract
 from tests.benchmarks import data
 from tests.benchmarks import project as dbt
-from tests.databases import drop_database
+from tests.databases import copy_of
 
 MODEL = "churn"
 DATABASE = "skewless_bench_online"
@@ -47,9 +45,6 @@ select
     sessions_last_30_days
 from features.user_session_features
 """
-
-
-CLONE = "create database {} template {}"
 
 
 @dataclass(frozen=True)
@@ -104,22 +99,12 @@ def published(run_dir: Path, sizes: Sequence[int]) -> Iterator[list[Population]]
             Population(name, users, as_of, version, project.folder / "target" / "manifest.json")
             for name, users in zip(names, sizes, strict=True)
         ]
-        try:
+        with ExitStack() as copies:
             for name in names[1:]:
-                clone(DATABASE, name)
+                copies.enter_context(copy_of(DATABASE, name))
             for population in made:
                 publish(population)
             yield made
-        finally:
-            for name in names[1:]:
-                drop_database(name)
-
-
-def clone(database: str, name: str) -> None:
-    """A copy of a database that nobody is connected to."""
-    drop_database(name)
-    with warehouse.connect("postgres", autocommit=True) as connection:
-        connection.execute(sql.SQL(CLONE).format(sql.Identifier(name), sql.Identifier(database)))
 
 
 def publish(population: Population) -> None:
