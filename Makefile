@@ -12,8 +12,12 @@ JOBS ?= 2
 DOCKER ?= docker
 RUN := $(CURDIR)/.run
 BIN := $(CURDIR)/.venv/bin
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+LONG_SUITES := drills deployment operations upgrades pages features benchmarks
 
 export PYTHONPYCACHEPREFIX := $(RUN)/cache/python
+# Or each process would compile again all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 export UV_CACHE_DIR ?= $(RUN)/cache/uv
 export PIP_CACHE_DIR ?= $(RUN)/cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -24,8 +28,8 @@ demo: install ## Load a year of real events, run the Dags through a real schedul
 	$(BIN)/skewless demo
 
 .PHONY: test
-test: install-dev ## Run every test, the whole chain through a real scheduler included [JOBS=2 at a time]
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: install-dev ## Run the whole promise in small, a chain through a real scheduler included, in ten minutes [JOBS=2 at a time]
+	$(PYTEST) --suite short $(PYTEST_ARGS)
 
 .PHONY: help
 help: ## Show this list
@@ -137,6 +141,23 @@ image: ## Build the image skewless:VERSION with Docker [BASE=debian:12.12-slim@s
 .PHONY: image-check
 image-check: ## Build the image without Docker in a clean root, run it read-only, look inside (needs root on Debian or Ubuntu)
 	$(PYTHON) scripts/image_check.py
+
+##@ Tests
+.PHONY: test-fast
+test-fast: install-dev ## Run what needs no server, no dbt and no browser, in a minute
+	$(PYTEST) --suite fast $(PYTEST_ARGS)
+
+.PHONY: test-all
+test-all: install-dev ## Run every test there is
+	$(PYTEST) $(PYTEST_ARGS)
+
+.PHONY: $(LONG_SUITES:%=test-%)
+$(LONG_SUITES:%=test-%): test-%: install-dev
+	$(PYTEST) --suite $* $(PYTEST_ARGS)
+
+.PHONY: test-times
+test-times: install-dev ## Where the time of the last run went, by file and by what it waited for
+	$(BIN)/python -m tests.times
 
 ##@ Development
 .PHONY: install

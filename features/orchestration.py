@@ -35,8 +35,8 @@ CONTRACT: Contract = read_contract(settings.MANIFEST)
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "skewless",
     "pool": settings.POOL,
-    "retries": 2,
-    "retry_delay": timedelta(seconds=30),
+    "retries": settings.RETRIES,
+    "retry_delay": timedelta(seconds=settings.RETRY_SECONDS),
     # A mistake stays one however often it is tried; a server that is away may come back.
     "retry_policy": ExceptionRetryPolicy(
         rules=[

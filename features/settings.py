@@ -28,6 +28,10 @@ def online_namespace() -> str:
 # The Airflow pool of every task. Airflow's own has room for 128 at once; a deployment may name a smaller one.
 POOL = os.environ.get("SKEWLESS_POOL", "default_pool")
 
+# How often a task is tried again, and after how many seconds.
+RETRIES = int(os.environ.get("SKEWLESS_RETRIES", "2"))
+RETRY_SECONDS = float(os.environ.get("SKEWLESS_RETRY_SECONDS", "30"))
+
 # When materialize_features starts by itself. Feature rows for training assume what this says: hourly, on the hour.
 MATERIALIZE_CRON = os.environ.get("SKEWLESS_MATERIALIZE_CRON", "0 * * * *")
 

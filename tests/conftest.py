@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# Each process would compile all that it imports, if it kept nothing of it; all of them share what they keep.
+sys.dont_write_bytecode = False
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
+sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".run" / "cache" / "python"))
 # Before anything of ours is imported: settings read these once.
 # A second run at the same time names a folder of its own; so does each worker of one run, with servers of its own.
 RUN_DIR = Path(os.environ.setdefault("SKEWLESS_TEST_RUN_DIR", str(ROOT / ".run" / "test")))
@@ -22,6 +27,7 @@ for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", 
 
 from features import settings  # noqa: E402
 from features.local import environment, postgres, redis  # noqa: E402
+from tests import suites, times  # noqa: E402
 from tests.databases import migrated, use, using  # noqa: E402
 
 if TYPE_CHECKING:
@@ -42,21 +48,59 @@ AS_OF = "2013-07-02T00:00:00"
 
 # What takes longest begins first, beside everything else.
 LONGEST_FIRST = (
-    "tests/drills/test_local_executor.py",
     "tests/test_chain.py",
+    "tests/drills/test_local_executor.py",
     "tests/deployment",
     "tests/plugins",
 )
+LEFT_OUT: "Counter[str]" = Counter()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Decides which files begin."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds --suite."""
+    choices = [suites.FAST, suites.SHORT, *suites.LONG]
+    parser.addoption("--suite", choices=choices, help="which tests run; all that are named, when it is not said")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the markers, and in the process that leads the others what notes how long everything takes."""
+    suites.register(config)
+    if worker is None:
+        config.pluginmanager.register(times.Recorder(RUN_DIR / "times.json"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Decides which tests run, and which files begin."""
 
     def rank(item: pytest.Item) -> int:
         path = item.path.relative_to(ROOT).as_posix()
         return next((place for place, begins in enumerate(LONGEST_FIRST) if path.startswith(begins)), 99)
 
+    if suite := config.getoption("--suite"):
+        chosen, others = suites.select(items, suite)
+        LEFT_OUT.update(others)
+        left = set(items).difference(chosen)
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = chosen
     items.sort(key=rank)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hands over what this worker knows, when it is one."""
+    if worker is not None:
+        session.config.workeroutput |= {"phases": dict(times.PHASES.seconds), "left_out": dict(LEFT_OUT)}  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes it; every worker has collected the same."""
+    LEFT_OUT.update({name: n for name, n in getattr(node, "workeroutput", {}).get("left_out", {}).items() if name not in LEFT_OUT})
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says in the end what was not in the run."""
+    if LEFT_OUT:
+        terminalreporter.write_line(suites.what_was_left_out(LEFT_OUT))
 
 
 @pytest.fixture(scope="session")

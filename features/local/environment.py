@@ -16,6 +16,14 @@ from features.local import redis
 AIRFLOW_HOME = settings.RUN_DIR / "airflow"
 ARTIFACTS = Path(os.environ.get("SKEWLESS_ARTIFACTS", settings.RUN_DIR / "mlflow" / "artifacts"))
 CACHES = settings.RUN_DIR / "cache"
+# How long Airflow waits, in seconds; a variable that is set already stays as it is.
+AIRFLOW_WAITS = {
+    # Parsing all Dags takes seconds of a core, and what they are made of changes with dbt's manifest only.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "180",
+    # After how long the tasks of a scheduler that is gone are run again.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "60",
+}
 # Bytes; Airflow signs tokens by an algorithm that wants as many.
 LENGTHS = {"jwt_secret": 64}
 
@@ -89,11 +97,7 @@ def airflow() -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": os.environ.get("AIRFLOW__CORE__PARALLELISM", "4"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{api}/execution/",
-        # Parsing all Dags takes seconds of a core, and what they are made of changes with dbt's manifest only.
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "180",
-        # After how many seconds the tasks of a scheduler that is gone are run again.
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
-        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "60",
+        **{name: os.environ.get(name, seconds) for name, seconds in AIRFLOW_WAITS.items()},
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(AIRFLOW_HOME / "passwords.json"),
         "AIRFLOW__CORE__FERNET_KEY": secret("fernet_key"),

@@ -1,0 +1,64 @@
+"""Which tests belong together: `make test-fast`, `make test`, and the long suites that `make test-all` adds.
+
+A test that nothing marks is part of `make test`. It is fast as well, unless it asks for a fixture that starts something
+or is marked `starts`, because it starts processes of its own.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+FAST, SHORT = "fast", "short"
+# Each is a marker, and `make test-<name>` runs it.
+LONG = {
+    "drills": "services are killed and disks are full while Dags run",
+    "deployment": "all services of docker-compose.yml, and the demo in them",
+    "operations": "backups, backfills, metrics and lineage of a running Airflow",
+    "upgrades": "a warehouse of each earlier version is brought up to date",
+    "pages": "every page of Feature health in each theme and width",
+    "features": "builds on the whole sample, at once, killed, in any order",
+    "benchmarks": "the benchmarks measure what they say",
+}
+STARTS = "starts"
+# Fixtures that start a server, dbt or a browser.
+STARTERS = frozenset({"server", "redis_server", "browser"})
+
+
+def register(config: pytest.Config) -> None:
+    """Tells pytest of the markers."""
+    for name, what in LONG.items():
+        config.addinivalue_line("markers", f"{name}: {what}")
+    config.addinivalue_line("markers", f"{STARTS}: it starts processes of its own")
+
+
+def long_suite(item: pytest.Item) -> str | None:
+    """The long suite that a test belongs to, if any."""
+    return next((name for name in LONG if item.get_closest_marker(name)), None)
+
+
+def is_fast(item: pytest.Item) -> bool:
+    """Whether a test needs no server, no dbt and no browser."""
+    starts = STARTERS.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker(STARTS)
+    return long_suite(item) is None and not starts
+
+
+def select(items: Iterable[pytest.Item], suite: str) -> tuple[list[pytest.Item], Counter[str]]:
+    """Parts tests into those of a suite, and the number of the others by the suite that has them."""
+    chosen: list[pytest.Item] = []
+    others: Counter[str] = Counter()
+    for item in items:
+        own = long_suite(item) or (FAST if is_fast(item) else SHORT)
+        if own == suite or (suite == SHORT and own == FAST):
+            chosen.append(item)
+        else:
+            others[own] += 1
+    return chosen, others
+
+
+def what_was_left_out(others: Counter[str]) -> str:
+    """One line that says what a run did not have in it, and which command runs that."""
+    if set(others) <= set(LONG):
+        counts = ", ".join(f"{count} {name}" for name, count in others.most_common())
+        return f"Not in this run: {counts}. `make test-all` runs them too."
+    return f"Not in this run: {others.total()} tests. `make test` runs the whole promise, `make test-all` everything."
