@@ -2,15 +2,14 @@
 
 import os
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 # Before anything of ours is imported: settings read these once.
 # A second run at the same time names a folder of its own; so does each worker of one run, with servers of its own.
 RUN_DIR = Path(os.environ.setdefault("SKEWLESS_TEST_RUN_DIR", str(ROOT / ".run" / "test")))
@@ -22,7 +21,8 @@ for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", 
 
 from features import settings  # noqa: E402
 from features.local import environment, postgres, redis  # noqa: E402
-from tests.databases import migrated, use, using  # noqa: E402
+from tests.databases import AS_OF, migrated, use, using  # noqa: E402
+from tests.dbt_project.running import dbt  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -37,8 +37,6 @@ with socket.socket() as one, socket.socket() as other:
 
 # The defaults of the project, as a process of ours would see them.
 os.environ.update(environment.postgres() | environment.tools() | environment.airflow())
-
-AS_OF = "2013-07-02T00:00:00"
 
 # What takes longest begins first, beside everything else.
 LONGEST_FIRST = (
@@ -132,28 +130,6 @@ def churn(contract: "Contract") -> "Model":
 def _is_older_than_the_project(path: Path) -> bool:
     newest = max(file.stat().st_mtime for file in settings.DBT_PROJECT.rglob("*") if file.is_file())
     return path.stat().st_mtime < newest
-
-
-def dbt(
-    arguments: Sequence[str],
-    database: str,
-    *,
-    as_of: str | None = None,
-    project: Path = settings.DBT_PROJECT,
-    expect_failure: bool = False,
-) -> str:
-    """Runs dbt as a process of its own on a database of the test server, and gives what it printed."""
-    env = {**os.environ, **environment.dbt(), "PGDATABASE": database}
-    if project != settings.DBT_PROJECT:
-        env |= {"DBT_PROJECT_DIR": str(project), "DBT_PROFILES_DIR": str(project)}
-        env |= {"DBT_TARGET_PATH": str(project / "target"), "DBT_LOG_PATH": str(project / "logs")}
-    if as_of:
-        env["SKEWLESS_AS_OF"] = as_of
-    command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *arguments]
-    done = subprocess.run(command, env=env, cwd=project, capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
-    assert (done.returncode != 0) == expect_failure, output
-    return output
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from psycopg import sql
 from features import settings, warehouse
 from features.migrations import create_database, migrate
 
+# The instant at which all models of the sample were built.
+AS_OF = "2013-07-02T00:00:00"
 REGISTRIES = count(1)
 
 

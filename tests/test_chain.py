@@ -33,8 +33,8 @@ from features.local import demo, environment, redis, stack
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.partition import format_key, parse_as_of
 from features.serving.store import FeatureStore
-from tests.conftest import ROOT
 from tests.databases import drop_database
+from tests.places import ROOT
 from tests.plugins.looking import Looker
 from tests.plugins.serving import ApiServer
 

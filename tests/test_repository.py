@@ -2,11 +2,11 @@
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 # Put together here, so that this file does not have what it looks for.
 FORBIDDEN = [
     "pypi" + ".org",

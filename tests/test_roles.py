@@ -36,10 +36,10 @@ from features.steps.summarise_inference import summarise_inference
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
 from features.warehouse import NotAllowed, WarehouseUnavailable
-from tests.conftest import dbt
 from tests.databases import copy_of, drop_database, migrated, registry, use, using
+from tests.dbt_project.running import dbt, run_dbt
 from tests.servers import PostgresServer, password_server
-from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt
+from tests.steps.small import EARLIER, HISTORY, LATER, execute
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 PASSWORD = "a password of the tests"

@@ -2,8 +2,7 @@
 
 import datetime as dt
 
-from tests.conftest import AS_OF, dbt
-from tests.databases import copy_of
+from tests.databases import AS_OF, copy_of
 from tests.dbt_project.oracle import (
     DAY,
     differences,
@@ -15,6 +14,7 @@ from tests.dbt_project.oracle import (
     sample_events,
     write,
 )
+from tests.dbt_project.running import dbt
 
 SAMPLE_AS_OF = dt.datetime.fromisoformat(AS_OF).replace(tzinfo=dt.UTC)
 LABELS = "select user_id, label_at, matured_at, churned from features.churn_labels"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from features import settings
-from tests.conftest import AS_OF, dbt
-from tests.databases import copy_of
+from tests.databases import AS_OF, copy_of
 from tests.dbt_project.oracle import read, write
-from tests.dbt_project.test_structure import copy_of_project, dbt_in_this_process, replace
+from tests.dbt_project.projects import copy_of_project, replace
+from tests.dbt_project.running import dbt, dbt_in_this_process
 
 TESTS = Path(__file__).resolve().parents[1]
 

@@ -4,12 +4,11 @@ import datetime as dt
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ import pytest
 import sqlfluff
 
 from features import settings
-from tests.conftest import AS_OF, dbt
-from tests.databases import copy_of
+from tests.databases import AS_OF, copy_of
 from tests.dbt_project.oracle import DAY, HOUR, VIEWS, Event, View, insert, read
+from tests.dbt_project.projects import copy_of_project, replace
+from tests.dbt_project.running import dbt, dbt_in_this_process
 
 RELATIONS = (
     "staging.stg_session_events",
@@ -34,21 +34,6 @@ NOW = dt.datetime(2024, 3, 1, 12, 30, tzinfo=dt.UTC)
 def project(tmp_path: Path) -> Path:
     """A copy of the dbt project, to edit."""
     return copy_of_project(tmp_path)
-
-
-def dbt_in_this_process(arguments: Sequence[str], project: Path) -> Any:
-    """Runs dbt without waiting for a process of its own to start."""
-    from dbt.cli.main import dbtRunner
-
-    folders = ["--project-dir", project, "--profiles-dir", project]
-    folders += ["--target-path", project / "target", "--log-path", project / "logs"]
-    return dbtRunner().invoke([*arguments, "--quiet", *map(str, folders)])
-
-
-def copy_of_project(parent: Path) -> Path:
-    """A copy of the dbt project without what dbt wrote into it."""
-    ignored = shutil.ignore_patterns("target", "logs")
-    return Path(shutil.copytree(settings.DBT_PROJECT, parent / "dbt_project", ignore=ignored))
 
 
 @pytest.fixture(scope="module")
@@ -233,13 +218,6 @@ def test_a_plain_build_works_and_works_again(empty_warehouse: str, checkout: Pat
         (checkout / ".run" / "postgres").unlink()
         assert "ERROR=0" in plain_dbt_build(project, PGHOST=str(settings.EMBEDDED_POSTGRES))
         assert {relation: set(read(database, f"select * from {relation}")) for relation in RELATIONS} == first
-
-
-def replace(path: Path, old: str, new: str) -> None:
-    """Edits a file."""
-    text = path.read_text()
-    assert old in text, path
-    path.write_text(text.replace(old, new))
 
 
 def test_the_version_follows_the_definition(sample_warehouse: str, project: Path) -> None:

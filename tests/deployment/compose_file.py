@@ -12,7 +12,7 @@ from typing import Any
 import dotenv
 import yaml
 
-from tests.conftest import ROOT
+from tests.places import ROOT
 
 EXAMPLE = (ROOT / ".env.example").read_text()
 VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:-|:\?)([^}]*))?\})")

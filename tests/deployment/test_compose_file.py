@@ -10,7 +10,6 @@ import yaml
 
 from features.deployment.initialise import LOGINS
 from features.roles import ROLES
-from tests.conftest import ROOT
 from tests.deployment.compose_file import (
     EXAMPLE,
     Service,
@@ -22,6 +21,7 @@ from tests.deployment.compose_file import (
     write_env,
 )
 from tests.deployment.pod import image_variables
+from tests.places import ROOT
 
 FILE = ROOT / "docker-compose.yml"
 TEXT = FILE.read_text()

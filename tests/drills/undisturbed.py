@@ -29,8 +29,8 @@ from features.steps import (
     watch,
 )
 from tests.databases import migrated, registry, using
+from tests.dbt_project.running import run_dbt
 from tests.drills import world
-from tests.steps.small import run_dbt
 
 DATABASE = "skewless_undisturbed"
 

@@ -25,7 +25,8 @@ from features.migrations import create_database, migrate
 from features.operations.databases import Database, all_databases
 from features.steps.publish import publish
 from tests.databases import drop_database, use
-from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt
+from tests.dbt_project.running import run_dbt
+from tests.steps.small import EARLIER, HISTORY, LATER, execute
 
 SKEWLESS = Path(sys.executable).with_name("skewless")
 OWNER, READER = "ops_owner", "ops_reader"

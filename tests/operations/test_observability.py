@@ -24,10 +24,10 @@ from features.local import demo, environment, stack
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.migrations import migrate
 from features.partition import parse_as_of
-from tests.conftest import ROOT
 from tests.databases import drop_database
 from tests.operations import receivers
 from tests.operations.receivers import Packets, Posts
+from tests.places import ROOT
 from tests.steps import small
 
 # One Airflow is started for all of them, beside whatever else this machine does.

@@ -6,7 +6,8 @@ import pytest
 
 from features.contract import FeatureView, Model
 from tests.databases import copy_of, migrated, use, using
-from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt
+from tests.dbt_project.running import run_dbt
+from tests.steps.small import EARLIER, HISTORY, LATER, execute
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from features.contract import Contract, FeatureView
 from features.parity import ENTITIES, Cause
 from features.steps.publish import GateClosed, publish
 from tests.dbt_project.oracle import DAY, HOUR, Event
+from tests.dbt_project.projects import with_another_definition
+from tests.dbt_project.running import run_dbt
 from tests.steps.small import (
     EARLIER,
     LATER,
@@ -24,12 +26,10 @@ from tests.steps.small import (
     live,
     load,
     rows,
-    run_dbt,
     served,
     session,
     skews,
     stored,
-    with_another_definition,
 )
 
 NEXT = LATER + HOUR

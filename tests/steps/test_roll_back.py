@@ -14,7 +14,8 @@ from features.errors import SkewlessError
 from features.steps.publish import GateClosed, publish
 from features.steps.roll_back import roll_back, views_published_at
 from tests.dbt_project.oracle import DAY, HOUR
-from tests.steps.small import EARLIER, LATER, execute, fill, ledger, live, load, rows, run_dbt, served, session
+from tests.dbt_project.running import run_dbt
+from tests.steps.small import EARLIER, LATER, execute, fill, ledger, live, load, rows, served, session
 
 
 @pytest.fixture(autouse=True)
