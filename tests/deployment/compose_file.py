@@ -14,7 +14,10 @@ import yaml
 
 from tests.places import ROOT
 
+FILE = ROOT / "docker-compose.yml"
 EXAMPLE = (ROOT / ".env.example").read_text()
+# What the example leaves empty, `make secrets` draws.
+SECRETS = re.findall(r"^([A-Z_]+)=$", EXAMPLE, flags=re.MULTILINE)
 VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:-|:\?)([^}]*))?\})")
 
 

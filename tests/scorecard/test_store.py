@@ -12,8 +12,7 @@ from features.health.score import score_page
 from features.scorecard import store
 from features.scorecard.record import Recorded, record
 from features.scorecard.score import Evidence, How, State, score
-from tests.scorecard.test_score import seen
-from tests.scorecard.world import DAY, HOUR, NOON, World
+from tests.scorecard.world import DAY, HOUR, NOON, World, seen
 
 
 def whole_history(world: World) -> list[Evidence]:
