@@ -1,6 +1,6 @@
 """Databases of the test server: how tests get one of their own, and tell our code to use it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -46,6 +46,17 @@ def migrated(name: str) -> Iterator[str]:
         yield name
     finally:
         drop_database(name)
+
+
+@contextmanager
+def filled(name: str, fill: Callable[[warehouse.Connection], object]) -> Iterator[str]:
+    """A warehouse with what a function writes in one transaction; dropped in the end. Gives its name."""
+    with migrated(name):
+        with warehouse.connect(name) as connection:
+            fill(connection)
+        with warehouse.connect(name, autocommit=True) as connection:
+            connection.execute("vacuum analyze")
+        yield name
 
 
 @contextmanager

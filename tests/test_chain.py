@@ -35,8 +35,8 @@ from features.partition import format_key, parse_as_of
 from features.serving.store import FeatureStore
 from tests.databases import drop_database
 from tests.places import ROOT
-from tests.plugins.looking import Looker
-from tests.plugins.serving import ApiServer
+from tests.plugins.airflow_server import ApiServer
+from tests.plugins.browser_user import Looker
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FrameLocator, Page
