@@ -170,7 +170,7 @@ def screenshots() -> Callable[[Any, str], Path]:
 @pytest.fixture(scope="module")
 def drift_tables(server: None) -> Iterator[None]:
     """Tables in place of dbt's, for tests of the drift monitor that say themselves what is in them."""
-    from tests.steps.drifting import empty_tables
+    from tests.steps.drift_warehouse import empty_tables
 
     with empty_tables():
         yield
@@ -179,7 +179,7 @@ def drift_tables(server: None) -> Iterator[None]:
 @pytest.fixture
 def first_champion(drift_tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those tables, empty, and version 1 as the champion."""
-    from tests.steps.drifting import become_champion, start_over
+    from tests.steps.drift_warehouse import become_champion, start_over
 
     start_over()
     become_champion(monkeypatch, "1")

@@ -1,12 +1,14 @@
-"""Databases of the test server: how tests get one of their own, and tell our code to use it."""
+"""Databases of the test server: how tests get one of their own, tell our code to use it, and read and change it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import sql
+from psycopg.rows import tuple_row
 
 from features import settings, warehouse
 from features.migrations import create_database, migrate
@@ -34,6 +36,18 @@ def using(database: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         use(database, patch)
         yield
+
+
+def rows(query: str) -> list[tuple[Any, ...]]:
+    """All rows of a query on the warehouse in use."""
+    with warehouse.connect() as connection:
+        return connection.cursor(row_factory=tuple_row).execute(query).fetchall()
+
+
+def execute(statement: str, *parameters: object) -> int:
+    """Runs a statement on the warehouse in use, as a person with psql might. Returns how many rows it touched."""
+    with warehouse.connect() as connection:
+        return connection.execute(statement, parameters or None).rowcount
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from features.extracts import training_extract
 from features.serving.inference_log import entity_text
 from features.steps.publish import publish
 from tests.databases import AS_OF, copy_of
+from tests.dbt_project.event_histories import KEYS, T
 from tests.dbt_project.oracle import DAY, HOUR, MICROSECOND, Event, insert, read
 from tests.dbt_project.projects import copy_of_project, replace
 from tests.dbt_project.running import dbt
-from tests.dbt_project.worlds import KEYS, T
 
 VIEW = "models/features/user_session_features.sql"
 YAML = "models/features/user_session_features.yml"

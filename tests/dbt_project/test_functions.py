@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 
 from features import warehouse
 from tests.databases import AS_OF, copy_of, drop_database
+from tests.dbt_project.event_histories import EDGES, KEYS, T, histories
 from tests.dbt_project.oracle import (
     DAY,
     EVENT_TYPES,
@@ -31,7 +32,6 @@ from tests.dbt_project.oracle import (
     write,
 )
 from tests.dbt_project.running import dbt
-from tests.dbt_project.worlds import EDGES, KEYS, T, histories
 
 INSTANTS = [
     dt.datetime(2013, 1, 1, tzinfo=dt.UTC),  # before almost everything

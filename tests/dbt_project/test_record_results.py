@@ -12,7 +12,7 @@ from features.migrations import migrate
 from tests.databases import AS_OF, drop_database, use
 from tests.dbt_project.projects import copy_of_project
 from tests.dbt_project.running import dbt, dbt_in_this_process
-from tests.steps.small import HISTORY
+from tests.steps.small_warehouse import HISTORY
 
 VIEW = "user_session_features"
 # So that the test of freshness passes.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from features.scorecard.rubric import TESTS, Section
 from features.scorecard.score import POINTS, Evidence, How, State, TestResult, judge, score
-from tests.scorecard.world import HOUR, NOON, seen
+from tests.scorecard.observed_warehouse import HOUR, NOON, seen
 
 MICROSECOND = timedelta(microseconds=1)
 TEST = TESTS["data_1"]

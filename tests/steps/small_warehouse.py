@@ -7,7 +7,8 @@ from psycopg import sql
 
 from features import settings, warehouse
 from features.contract import FeatureView
-from tests.dbt_project.oracle import FEATURES, HOUR, Event, insert, read
+from tests.databases import rows
+from tests.dbt_project.oracle import FEATURES, HOUR, Event, insert
 
 EARLIER = datetime(2013, 7, 1, tzinfo=UTC)
 LATER = datetime(2013, 7, 2, tzinfo=UTC)
@@ -63,17 +64,6 @@ def fill(view: FeatureView, *instants: datetime) -> None:
 def hours(first: datetime, count: int) -> list[datetime]:
     """Instants an hour apart."""
     return [first + number * HOUR for number in range(count)]
-
-
-def rows(query: str) -> list[tuple[Any, ...]]:
-    """All rows of a query."""
-    return read(settings.WAREHOUSE_DATABASE, query)
-
-
-def execute(statement: str, *parameters: object) -> int:
-    """Runs a statement, as somebody with psql might. Returns how many rows it touched."""
-    with warehouse.connect() as connection:
-        return connection.execute(statement, parameters or None).rowcount
 
 
 def served() -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""What the sources look at, written row by row."""
+"""A warehouse that sources of evidence look at, written row by row, and evidence as they would give it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ def seen(
 
 
 @dataclass
-class World:
+class ObservedWarehouse:
     """A warehouse to fill, and a model to ask about."""
 
     connection: warehouse.Connection
