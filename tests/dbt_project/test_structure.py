@@ -17,7 +17,7 @@ import sqlfluff
 
 from features import settings
 from tests.databases import AS_OF, copy_of
-from tests.dbt_project.oracle import DAY, HOUR, VIEWS, Event, View, insert, read
+from tests.dbt_project.oracle import DAY, HOUR, VIEWS, Event, View, insert, read, write
 from tests.dbt_project.projects import copy_of_project, replace
 from tests.dbt_project.running import dbt, dbt_in_this_process
 
@@ -259,3 +259,36 @@ def test_the_version_follows_the_definition(sample_warehouse: str, project: Path
         replace(path, old, new)
         versions.append(version())
     assert len(set(versions)) == len(versions)
+
+
+def test_compiling_again_gives_the_same_text(sample_warehouse: str) -> None:
+    """With the names of the tables and nothing of the day."""
+    texts = set()
+    for _ in range(2):
+        done = dbt_in_this_process(["compile", "--vars", f"as_of: '{AS_OF}'"], settings.DBT_PROJECT)
+        assert done.success, done.exception
+        compiled = {result.node.name: result.node.compiled_code for result in done.result.results}
+        texts.add(json.dumps(compiled, sort_keys=True))
+    (text,) = texts
+    assert len(text) > 10_000
+    assert not re.search(r"20(2[4-9]|[3-9]\d)-\d\d-\d\d", text)
+
+
+def test_what_others_hang_on_a_view_stays(sample_database: str) -> None:
+    """A view on the serving relation, and a grant, survive the next build."""
+    with copy_of(sample_database, "skewless_hung") as database:
+        with_dependants = """
+            create role skewless_reader;
+            grant select on serving.user_features to skewless_reader;
+            create view public.mine as select user_id, session_count from serving.user_features;
+        """
+        try:
+            for statement in with_dependants.strip().split(";\n"):
+                write(database, statement)
+            dbt(["run", "--select", "user_features"], database, as_of=AS_OF)
+            assert read(database, "select count(*) >= 0 from public.mine") == [(True,)]
+            granted = "select has_table_privilege('skewless_reader', 'serving.user_features', 'select')"
+            assert read(database, granted) == [(True,)]
+        finally:
+            write(database, "drop owned by skewless_reader")
+            write(database, "drop role skewless_reader")
