@@ -2,16 +2,16 @@
 
 import os
 import socket
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 # Each process would compile all that it imports, if it kept nothing of it; all of them share what they keep.
 sys.dont_write_bytecode = False
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""
@@ -28,7 +28,8 @@ for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", 
 from features import settings  # noqa: E402
 from features.local import environment, postgres, redis  # noqa: E402
 from tests import suites, times  # noqa: E402
-from tests.databases import migrated, use, using  # noqa: E402
+from tests.databases import AS_OF, migrated, use, using  # noqa: E402
+from tests.dbt_project.running import dbt  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -43,8 +44,6 @@ with socket.socket() as one, socket.socket() as other:
 
 # The defaults of the project, as a process of ours would see them.
 os.environ.update(environment.postgres() | environment.tools() | environment.airflow())
-
-AS_OF = "2013-07-02T00:00:00"
 
 # What takes longest begins first, beside everything else.
 LONGEST_FIRST = (
@@ -94,7 +93,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Takes it; every worker has collected the same."""
-    LEFT_OUT.update({name: n for name, n in getattr(node, "workeroutput", {}).get("left_out", {}).items() if name not in LEFT_OUT})
+    LEFT_OUT.update({
+        name: n for name, n in getattr(node, "workeroutput", {}).get("left_out", {}).items() if name not in LEFT_OUT
+    })
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -178,28 +179,6 @@ def _is_older_than_the_project(path: Path) -> bool:
     return path.stat().st_mtime < newest
 
 
-def dbt(
-    arguments: Sequence[str],
-    database: str,
-    *,
-    as_of: str | None = None,
-    project: Path = settings.DBT_PROJECT,
-    expect_failure: bool = False,
-) -> str:
-    """Runs dbt as a process of its own on a database of the test server, and gives what it printed."""
-    env = {**os.environ, **environment.dbt(), "PGDATABASE": database}
-    if project != settings.DBT_PROJECT:
-        env |= {"DBT_PROJECT_DIR": str(project), "DBT_PROFILES_DIR": str(project)}
-        env |= {"DBT_TARGET_PATH": str(project / "target"), "DBT_LOG_PATH": str(project / "logs")}
-    if as_of:
-        env["SKEWLESS_AS_OF"] = as_of
-    command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *arguments]
-    done = subprocess.run(command, env=env, cwd=project, capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
-    assert (done.returncode != 0) == expect_failure, output
-    return output
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """A browser; a test that needs one is skipped where there is none, and fails where CI has to have one.
@@ -238,7 +217,7 @@ def screenshots() -> Callable[[Any, str], Path]:
 @pytest.fixture(scope="module")
 def drift_tables(server: None) -> Iterator[None]:
     """Tables in place of dbt's, for tests of the drift monitor that say themselves what is in them."""
-    from tests.steps.drifting import empty_tables
+    from tests.steps.drift_warehouse import empty_tables
 
     with empty_tables():
         yield
@@ -247,7 +226,7 @@ def drift_tables(server: None) -> Iterator[None]:
 @pytest.fixture
 def first_champion(drift_tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those tables, empty, and version 1 as the champion."""
-    from tests.steps.drifting import become_champion, start_over
+    from tests.steps.drift_warehouse import become_champion, start_over
 
     start_over()
     become_champion(monkeypatch, "1")

@@ -1,16 +1,20 @@
-"""Databases of the test server: how tests get one of their own, and tell our code to use it."""
+"""Databases of the test server: how tests get one of their own, tell our code to use it, and read and change it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import sql
+from psycopg.rows import tuple_row
 
 from features import settings, warehouse
 from features.migrations import create_database, migrate
 
+# The instant at which all models of the sample were built.
+AS_OF = "2013-07-02T00:00:00"
 REGISTRIES = count(1)
 
 
@@ -34,6 +38,18 @@ def using(database: str) -> Iterator[None]:
         yield
 
 
+def rows(query: str) -> list[tuple[Any, ...]]:
+    """All rows of a query on the warehouse in use."""
+    with warehouse.connect() as connection:
+        return connection.cursor(row_factory=tuple_row).execute(query).fetchall()
+
+
+def execute(statement: str, *parameters: object) -> int:
+    """Runs a statement on the warehouse in use, as a person with psql might. Returns how many rows it touched."""
+    with warehouse.connect() as connection:
+        return connection.execute(statement, parameters or None).rowcount
+
+
 @contextmanager
 def migrated(name: str) -> Iterator[str]:
     """A warehouse without a row, dropped in the end. Nobody uses it yet."""
@@ -44,6 +60,17 @@ def migrated(name: str) -> Iterator[str]:
         yield name
     finally:
         drop_database(name)
+
+
+@contextmanager
+def filled(name: str, fill: Callable[[warehouse.Connection], object]) -> Iterator[str]:
+    """A warehouse with what a function writes in one transaction; dropped in the end. Gives its name."""
+    with migrated(name):
+        with warehouse.connect(name) as connection:
+            fill(connection)
+        with warehouse.connect(name, autocommit=True) as connection:
+            connection.execute("vacuum analyze")
+        yield name
 
 
 @contextmanager

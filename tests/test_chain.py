@@ -33,10 +33,10 @@ from features.local import demo, environment, redis, stack
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.partition import format_key, parse_as_of
 from features.serving.store import FeatureStore
-from tests.conftest import ROOT
 from tests.databases import drop_database
-from tests.plugins.looking import Looker
-from tests.plugins.serving import ApiServer
+from tests.places import ROOT
+from tests.plugins.airflow_server import ApiServer
+from tests.plugins.browser_user import Looker
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FrameLocator, Page

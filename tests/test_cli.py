@@ -23,9 +23,9 @@ from features.steps.conclude import conclude
 from features.steps.decide import gather
 from features.steps.replay import Verdict, replay
 from features.steps.watch import plan
-from tests.steps import drifting
-from tests.steps.drifting import AS_OF
-from tests.steps.small import execute, rows
+from tests.databases import execute, rows
+from tests.steps import drift_warehouse
+from tests.steps.drift_warehouse import AS_OF
 
 SKEWLESS = Path(sys.executable).with_name("skewless")
 MINUTES = "avg_session_duration_minutes"
@@ -122,15 +122,15 @@ def test_env_prints_lines_a_shell_reads_and_no_password_of_the_warehouse_in_an_a
 @pytest.fixture(scope="module")
 def broken(server: None, churn: Model) -> Iterator[list[dict[str, Any]]]:
     """Two hours of which the second has durations in another unit; what concluding it told."""
-    with drifting.empty_tables(), pytest.MonkeyPatch.context() as patch:
-        drifting.become_champion(patch, "1")
-        drifting.train(churn)
-        columns = drifting.healthy()
+    with drift_warehouse.empty_tables(), pytest.MonkeyPatch.context() as patch:
+        drift_warehouse.become_champion(patch, "1")
+        drift_warehouse.train(churn)
+        columns = drift_warehouse.healthy()
         columns[MINUTES] = columns[MINUTES] * 60
-        drifting.serve(AS_OF - drifting.HOUR, drifting.healthy())
-        drifting.watch(churn, AS_OF - drifting.HOUR)
-        drifting.serve(AS_OF, columns)
-        found = drifting.watch(churn)
+        drift_warehouse.serve(AS_OF - drift_warehouse.HOUR, drift_warehouse.healthy())
+        drift_warehouse.watch(churn, AS_OF - drift_warehouse.HOUR)
+        drift_warehouse.serve(AS_OF, columns)
+        found = drift_warehouse.watch(churn)
         yield conclude(churn, plan(churn, AS_OF), list(found.values()), AS_OF)["events"]
 
 
@@ -195,7 +195,7 @@ def test_incidents_lists_what_is_open_with_its_cause_and_whom_to_ask(incident: i
 
 
 def test_a_closed_incident_is_listed_with_all_only(incident: int) -> None:
-    execute("update monitoring.drift_incidents set closed_at = %s", AS_OF + drifting.HOUR)
+    execute("update monitoring.drift_incidents set closed_at = %s", AS_OF + drift_warehouse.HOUR)
     assert "unit change" not in text(run("incidents"))
     assert "nothing yet" in text(run("incidents"))
     everything = text(run("incidents", "--all"))
@@ -280,7 +280,7 @@ def test_a_replay_by_the_same_rules_changes_nothing(broken: Any, churn: Model) -
     header, *cells = printed.partition("What would")[0].split("alarms_by_these_rules")
     assert "Alarms by feature" in header
     for feature in churn.feature_names:
-        counted = drifting.reports(feature)
+        counted = drift_warehouse.reports(feature)
         alarms = sum(row["drift_detected"] for row in counted)
         assert f"{feature} {len(counted)} {alarms} {alarms}" in cells[0]
 
@@ -289,15 +289,15 @@ def test_a_replay_by_other_rules_shows_what_would_end_differently(
     broken: Any, churn: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Minutes became more.
-    calm = drifting.with_feature(churn, MINUTES, drift=DriftSettings(direction="down"))
+    calm = drift_warehouse.with_feature(churn, MINUTES, drift=DriftSettings(direction="down"))
     monkeypatch.setattr(cli, "read_contract", lambda manifest: SimpleNamespace(model=lambda name: calm))
     printed = text(run("replay-drift", "--since", "2013-07-02T00:00:00", "--until", "2013-07-02T12:00:00"))
-    verdicts = list(replay(calm, AS_OF - drifting.HOUR * 12, AS_OF))
+    verdicts = list(replay(calm, AS_OF - drift_warehouse.HOUR * 12, AS_OF))
     silenced = sum(verdict.changed for verdict in verdicts)
-    alarms = len(drifting.reports(MINUTES, drift_detected=True))
+    alarms = len(drift_warehouse.reports(MINUTES, drift_detected=True))
     assert 0 < silenced <= alarms
     assert f"What would end differently ({silenced} comparisons)" in printed
-    assert f"{MINUTES} {len(drifting.reports(MINUTES))} {alarms} {alarms - silenced}" in printed
+    assert f"{MINUTES} {len(drift_warehouse.reports(MINUTES))} {alarms} {alarms - silenced}" in printed
     assert f"2013-07-02 12:00 {MINUTES} 1 training critical ok distance" in printed
 
 
@@ -332,13 +332,13 @@ def test_an_instant_that_is_none_is_one_line_and_exit_code_1(broken: Any, comman
 
 
 def test_an_audit_is_a_sentence(broken: Any, churn: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    drifting.become_champion(monkeypatch, "1")
+    drift_warehouse.become_champion(monkeypatch, "1")
     execute(
         "insert into monitoring.model_baselines (model_name, model_version, training_set, feature_version,"
         " first_label_at, last_label_at, row_count)"
         " values ('churn', '1', 'training.churn_training_set', 'v1', %s, %s, 1) on conflict do nothing",
-        drifting.TRAINED,
-        drifting.TRAINED,
+        drift_warehouse.TRAINED,
+        drift_warehouse.TRAINED,
     )
     printed = text(run("audit-drift", "--feature", MINUTES, "--as-of", "2013-07-02T12:00:00"))
     # No value times sixty is among the others.
@@ -346,7 +346,7 @@ def test_an_audit_is_a_sentence(broken: Any, churn: Model, monkeypatch: pytest.M
 
 
 def test_an_audit_without_a_champion_is_one_line_and_exit_code_1(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    drifting.become_champion(monkeypatch, None)
+    drift_warehouse.become_champion(monkeypatch, None)
     result = run("audit-drift", "--feature", MINUTES, "--as-of", "2013-07-02T12:00:00")
     assert result.exit_code == 1
     assert one_red_line(result) == "churn has no champion yet, so there is nothing to compare with."

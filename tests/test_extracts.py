@@ -17,10 +17,11 @@ from features.errors import SkewlessError
 from features.extracts import TrainingExtract, reproduce, reproduce_csv, training_extract
 from features.steps.publish import publish
 from features.steps.retain import thin
-from tests.conftest import AS_OF
-from tests.databases import copy_of, use
+from tests.databases import AS_OF, copy_of, execute, rows, use
 from tests.dbt_project.oracle import DAY, MICROSECOND, Event
-from tests.steps.small import execute, load, rows, run_dbt, session, with_another_definition
+from tests.dbt_project.projects import with_another_definition
+from tests.dbt_project.running import run_dbt
+from tests.steps.small_warehouse import load, session
 
 JULY = datetime.fromisoformat(AS_OF).replace(tzinfo=UTC)
 AUGUST = datetime(2013, 8, 6, tzinfo=UTC)

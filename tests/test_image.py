@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|FERNET|API_KEY|CREDENTIAL", re.IGNORECASE)
 
 

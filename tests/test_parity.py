@@ -11,10 +11,9 @@ from features.contract import Contract, FeatureView
 from features.ledger import Publication
 from features.parity import ENTITIES, Audit, Cause, Finding, audit
 from features.steps.publish import publish
-from tests.conftest import AS_OF
-from tests.databases import copy_of, use
+from tests.databases import AS_OF, copy_of, execute, rows, use
 from tests.dbt_project.oracle import DAY
-from tests.steps.small import execute, rows, run_dbt
+from tests.dbt_project.running import run_dbt
 
 JULY = datetime.fromisoformat(AS_OF).replace(tzinfo=UTC)
 VIEWS = ("user_session_features", "event_type_features", "user_variety_features")

@@ -1,12 +1,16 @@
-"""What is under version control: installable from any package index, with nothing that only one machine has."""
+"""What is under version control: installable from any package index, with nothing that only one machine has.
 
+And how its tests are ordered: what they share is in modules that are no tests themselves.
+"""
+
+import ast
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 # Put together here, so that this file does not have what it looks for.
 FORBIDDEN = [
     "pypi" + ".org",
@@ -90,3 +94,44 @@ def test_every_dependency_of_the_project_is_locked() -> None:
 def test_nothing_that_running_the_project_writes_is_tracked() -> None:
     written = re.compile(r"(^|/)(\.run|\.venv|target|logs|__pycache__|\.hypothesis|mlruns|\.env)(/|$)")
     assert [name for name in TRACKED if written.search(name)] == []
+
+
+# What pytest imports by itself: a module with tests, or with fixtures for all of a folder.
+COLLECTED = re.compile(r"^tests\.(\w+\.)*(test_\w+|conftest)(\.|$)")
+
+
+def collected_modules_imported_by(text: str) -> list[str]:
+    """The imports of a module that name a test module or a conftest."""
+    imported = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            imported += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "modules of tests are imported by their whole path"
+            imported += [f"{node.module}.{each.name}" for each in node.names]
+    return [name for name in imported if COLLECTED.match(name)]
+
+
+def test_no_test_module_and_no_conftest_is_imported() -> None:
+    """A helper that others need is in a module whose name says what it holds."""
+    found = {
+        name: collected_modules_imported_by(text)
+        for name, text in TRACKED.items()
+        if name.startswith("tests/") and name.endswith(".py")
+    }
+    assert len(found) > 150
+    assert {name: imported for name, imported in found.items() if imported} == {}
+
+
+@pytest.mark.parametrize(
+    ("statement", "imported"),
+    [
+        ("from tests.steps.test_watch import serve", ["tests.steps.test_watch.serve"]),
+        ("from tests.steps import test_watch", ["tests.steps.test_watch"]),
+        ("import tests.test_chain", ["tests.test_chain"]),
+        ("def late():\n    from tests.conftest import dbt", ["tests.conftest.dbt"]),
+        ("from tests.places import ROOT", []),
+    ],
+)
+def test_such_an_import_would_be_found(statement: str, imported: list[str]) -> None:
+    assert collected_modules_imported_by(statement) == imported

@@ -36,10 +36,10 @@ from features.steps.summarise_inference import summarise_inference
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
 from features.warehouse import NotAllowed, WarehouseUnavailable
-from tests.conftest import dbt
-from tests.databases import copy_of, drop_database, migrated, registry, use, using
-from tests.servers import PostgresServer, password_server
-from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt
+from tests.databases import copy_of, drop_database, execute, migrated, registry, use, using
+from tests.dbt_project.running import dbt, run_dbt
+from tests.postgres_server import PostgresServer, password_server
+from tests.steps.small_warehouse import EARLIER, HISTORY, LATER
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 PASSWORD = "a password of the tests"
@@ -336,7 +336,7 @@ def test_dbt_and_python_speak_tls_and_check_who_answers(guarded: PostgresServer)
 def test_who_does_not_fit_is_turned_away(
     guarded: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, str], said: str
 ) -> None:
-    from tests.servers import write_certificates
+    from tests.postgres_server import write_certificates
 
     write_certificates(tmp_path)
     stranger = {name: str(tmp_path / "ca.crt") if value == "stranger.crt" else value for name, value in changes.items()}

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from scripts import audit, licences, lock_changes, locked, sbom
-from tests.conftest import ROOT
+from tests.places import ROOT
 
 HASH = "0" * 64
 ADVISORY = {

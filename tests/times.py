@@ -1,6 +1,6 @@
 """Where the time of a run of the tests goes: file by file, and by what the tests wait for.
 
-    make test-times    # of the last run
+make test-times    # of the last run
 """
 
 import json

@@ -1,7 +1,8 @@
 """`make bench-features`: how long features and point-in-time joins take, beside others' ways, on the same rows.
 
 It starts a PostgreSQL of its own under .run/bench (SKEWLESS_BENCH_RUN_DIR names another folder; its path has to be
-short enough for a Unix socket), generates the rows, checks every answer before its time counts, and writes results/.
+short enough for a Unix socket), generates the rows, and checks every answer before its time counts.
+It writes docs/benchmarks/.
 """
 
 import os
@@ -41,6 +42,7 @@ from tests.benchmarks import (  # noqa: E402
 )
 from tests.benchmarks.contest import Bench, Contestant, Curve, Outcome, Sizes, Table, Task  # noqa: E402
 from tests.databases import drop_database  # noqa: E402
+from tests.places import BENCHMARK_RESULTS  # noqa: E402
 
 # In the order of the table; the first is what the ratios are against, and has to give a whole answer.
 COMPUTING: dict[str, Contestant] = {"skewless": skewless.run, "duckdb": duckdb_peer.run, "python": python_loop.run}
@@ -68,7 +70,6 @@ class Found:
 
 Part = Callable[[], Found]
 
-RESULTS = Path(__file__).with_name("results")
 SERVER_SETTINGS = ("shared_buffers", "work_mem", "max_parallel_workers_per_gather", "jit")
 
 
@@ -92,7 +93,13 @@ SERVER_SETTINGS = ("shared_buffers", "work_mem", "max_parallel_workers_per_gathe
 @click.option("--without", multiple=True, type=click.Choice([*COMPUTING, *FINDING]), help="Leave a contestant out.")
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="Run these parts. [default: all]")
 @click.option("--date", default=None, help="The date to print on the report. [default: today, UTC]")
-@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), show_default="beside this", help="Folder.")
+@click.option(
+    "--results",
+    default=BENCHMARK_RESULTS,
+    type=click.Path(path_type=Path),
+    show_default="docs/benchmarks",
+    help="Folder.",
+)
 def main(
     repeats: int,
     threads: int,

@@ -3,7 +3,7 @@
 It starts a PostgreSQL of its own under .run/bench (SKEWLESS_BENCH_RUN_DIR names another folder; its path has to be
 short enough for a Unix socket), fills two warehouses with synthetic histories that end at the same instant, and asks a
 real Airflow api-server for each page in turn, logged in as a viewer. What a page asks the warehouse is counted in this
-process. Results are printed and written beside this as results/bench_health.md and .json.
+process. Results are printed and written as docs/benchmarks/bench_health.md and .json.
 """
 
 import json
@@ -34,15 +34,15 @@ from features import settings, warehouse  # noqa: E402
 from features.contract import Contract, read_contract  # noqa: E402
 from features.local import environment, servers, stack  # noqa: E402
 from tests.benchmarks.report import rows  # noqa: E402
-from tests.plugins import serving  # noqa: E402
+from tests.databases import filled  # noqa: E402
+from tests.places import BENCHMARK_RESULTS  # noqa: E402
+from tests.plugins import airflow_server  # noqa: E402
 from tests.plugins.addresses import address  # noqa: E402
-from tests.plugins.contracts import manifest_with  # noqa: E402
-from tests.plugins.history import fill  # noqa: E402
+from tests.plugins.airflow_server import ApiServer  # noqa: E402
+from tests.plugins.manifests import manifest_with  # noqa: E402
 from tests.plugins.queries import pages_by_name, pages_touched, queries_of  # noqa: E402
-from tests.plugins.serving import ApiServer  # noqa: E402
-from tests.plugins.warehouses import filled  # noqa: E402
+from tests.plugins.synthetic_history import fill  # noqa: E402
 
-RESULTS = Path(__file__).with_name("results")
 NAME = "bench_health"
 WARM_UP = 2
 MEBI = 2**20
@@ -74,7 +74,13 @@ class Cost:
 @click.option("--days", default=45, type=click.IntRange(2), help="Of the shorter history; the other is twice as long.")
 @click.option("--rounds", default=15, type=click.IntRange(1), help="Timed requests of each page and history.")
 @click.option("--date", default=None, help="The date to print on the report. [default: today, UTC]")
-@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), show_default="beside this", help="Folder.")
+@click.option(
+    "--results",
+    default=BENCHMARK_RESULTS,
+    type=click.Path(path_type=Path),
+    show_default="docs/benchmarks",
+    help="Folder.",
+)
 def main(features: int, days: int, rounds: int, date: str | None, results: Path) -> None:
     """Run the benchmark and write its report."""
     sys.path.append(str(settings.PLUGINS_FOLDER))
@@ -85,7 +91,7 @@ def main(features: int, days: int, rounds: int, date: str | None, results: Path)
         os.environ.update(environment.postgres() | environment.tools() | environment.airflow())
         stack.run_side_by_side({"dbt parse": [str(Path(sys.executable).with_name("dbt")), "parse", "--quiet"]})
         manifest = manifest_with(features, settings.MANIFEST, RUN_DIR / "health" / "manifest.json")
-        serving.prepare()
+        airflow_server.prepare()
         costs = list(_measured(manifest, days, rounds))
         told = _facts(features, rounds, date or datetime.now(UTC).date().isoformat(), load)
     finally:
@@ -98,8 +104,8 @@ def _measured(manifest: Path, days: int, rounds: int) -> Iterator[Cost]:
     with (
         _history(contract, days) as short,
         _history(contract, 2 * days) as long,
-        serving.api_server("bench-short", short, manifest) as of_short,
-        serving.api_server("bench-long", long, manifest) as of_long,
+        airflow_server.api_server("bench-short", short, manifest) as of_short,
+        airflow_server.api_server("bench-long", long, manifest) as of_long,
     ):
         for name in pages_by_name():
             # In turns, so that whatever else the machine does meets both.

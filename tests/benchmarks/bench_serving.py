@@ -2,7 +2,7 @@
 
 It starts a PostgreSQL and a Redis of its own under .run/bench (SKEWLESS_BENCH_RUN_DIR names another folder; its path
 has to be short enough for a Unix socket), fills them, checks that all answers are equal before times count, and writes
-results/.
+docs/benchmarks/.
 """
 
 import os
@@ -32,8 +32,8 @@ from tests.benchmarks.contest import Sizes as NoSizes  # noqa: E402
 from tests.benchmarks.serving_bench import contestants, report, run  # noqa: E402
 from tests.benchmarks.serving_bench.findings import Findings, Sizes  # noqa: E402
 from tests.benchmarks.serving_bench.population import MOST_USERS  # noqa: E402
+from tests.places import BENCHMARK_RESULTS  # noqa: E402
 
-RESULTS = Path(__file__).with_name("results")
 OURS = ("psycopg", "psycopg-pool", "redis", "hiredis", "msgpack", "scikit-learn")
 SERVER_SETTINGS = ("server_version", "shared_buffers", "jit")
 QUICK = {"users": 2_000, "requests": 100, "rounds": 2}
@@ -55,7 +55,13 @@ FEWER = {1: 1, 10: 2, 100: 5, 1000: 20}
 @click.option("--without-feast", is_flag=True, help="Leave Feast out.")
 @click.option("--only", multiple=True, type=click.Choice(run.PARTS), help="Run these parts. [default: all]")
 @click.option("--date", default=None, help="The date to print on the report. [default: today, UTC]")
-@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), show_default="beside this", help="Folder.")
+@click.option(
+    "--results",
+    default=BENCHMARK_RESULTS,
+    type=click.Path(path_type=Path),
+    show_default="docs/benchmarks",
+    help="Folder.",
+)
 def main(
     quick: bool, without_feast: bool, only: tuple[str, ...], date: str | None, results: Path, **numbers: int
 ) -> None:

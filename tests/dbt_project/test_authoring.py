@@ -11,11 +11,11 @@ from features.contract import Contract, read_contract
 from features.extracts import training_extract
 from features.serving.inference_log import entity_text
 from features.steps.publish import publish
-from tests.conftest import AS_OF, dbt
-from tests.databases import copy_of
+from tests.databases import AS_OF, copy_of
+from tests.dbt_project.event_histories import KEYS, T
 from tests.dbt_project.oracle import DAY, HOUR, MICROSECOND, Event, insert, read
-from tests.dbt_project.test_structure import copy_of_project, replace
-from tests.dbt_project.worlds import KEYS, T
+from tests.dbt_project.projects import copy_of_project, replace
+from tests.dbt_project.running import dbt
 
 VIEW = "models/features/user_session_features.sql"
 YAML = "models/features/user_session_features.yml"

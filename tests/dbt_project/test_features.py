@@ -4,8 +4,7 @@ import datetime as dt
 
 import pytest
 
-from tests.conftest import AS_OF, dbt
-from tests.databases import copy_of
+from tests.databases import AS_OF, copy_of
 from tests.dbt_project.oracle import (
     DAY,
     EVENT_TYPES,
@@ -27,6 +26,7 @@ from tests.dbt_project.oracle import (
     valid,
     write,
 )
+from tests.dbt_project.running import dbt
 
 SAMPLE_AS_OF = dt.datetime.fromisoformat(AS_OF).replace(tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)

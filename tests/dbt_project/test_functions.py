@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 
 from features import warehouse
-from tests.conftest import AS_OF, dbt
-from tests.databases import copy_of, drop_database
+from tests.databases import AS_OF, copy_of, drop_database
+from tests.dbt_project.event_histories import EDGES, KEYS, T, histories
 from tests.dbt_project.oracle import (
     DAY,
     EVENT_TYPES,
@@ -31,7 +31,7 @@ from tests.dbt_project.oracle import (
     valid,
     write,
 )
-from tests.dbt_project.worlds import EDGES, KEYS, T, histories
+from tests.dbt_project.running import dbt
 
 INSTANTS = [
     dt.datetime(2013, 1, 1, tzinfo=dt.UTC),  # before almost everything

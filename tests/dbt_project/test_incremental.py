@@ -21,9 +21,9 @@ from features.local import environment
 from features.migrations import migrate
 from features.partition import parse_as_of
 from features.steps.publish import publish
-from tests.conftest import AS_OF, dbt
-from tests.databases import copy_of, drop_database
+from tests.databases import AS_OF, copy_of, drop_database
 from tests.dbt_project.oracle import copy_raw, read, write
+from tests.dbt_project.running import dbt
 
 LATER = "2013-07-02T01:00:00"
 SERVER = warehouse.host()

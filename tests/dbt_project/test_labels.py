@@ -1,9 +1,9 @@
 """Labels are exactly the matured outcomes, and each trains with the features that were live at its instant."""
 
 import datetime as dt
+from pathlib import Path
 
-from tests.conftest import AS_OF, dbt
-from tests.databases import copy_of
+from tests.databases import AS_OF, copy_of
 from tests.dbt_project.oracle import (
     DAY,
     differences,
@@ -15,6 +15,8 @@ from tests.dbt_project.oracle import (
     sample_events,
     write,
 )
+from tests.dbt_project.projects import copy_of_project, replace
+from tests.dbt_project.running import dbt
 
 SAMPLE_AS_OF = dt.datetime.fromisoformat(AS_OF).replace(tzinfo=dt.UTC)
 LABELS = "select user_id, label_at, matured_at, churned from features.churn_labels"
@@ -87,3 +89,23 @@ def test_once_there_is_a_ledger_it_says_what_was_live(sample_warehouse: str) -> 
             expected = features_at(events, as_of, users)
             assert not differences(((user, found[user, as_of]) for user in users), expected.items())
             assert (0, 0.0, 999, 0, 0) in expected.values(), "nobody was new since what was live"
+
+
+def test_a_training_set_never_mixes_definitions(sample_database: str, tmp_path: Path) -> None:
+    """Rows of two definitions stand side by side; every label has those of the one that was built last, once."""
+    project = copy_of_project(tmp_path)
+    replace(project / "models/features/user_session_features.sql", "in_last(days=7)", "in_last(days=6)")
+    with copy_of(sample_database, "skewless_mixed") as database:
+        labels = read(database, "select count(*) from features.churn_labels")
+        before = read(database, "table features.user_session_features")
+        dbt(["build"], database, project=project, as_of=AS_OF)
+        after = read(database, "table features.user_session_features")
+        assert set(before) <= set(after)
+        assert len(after) == 2 * len(before)
+        found = (
+            "select count(*), count(distinct feature_version), min(feature_version) from training.churn_training_set"
+        )
+        ((count, versions, version),) = read(database, found)
+        assert ((count,), versions) == (labels[0], 1)
+        current = "select feature_version from features.feature_versions where feature_view = 'user_session_features'"
+        assert read(database, f"{current} order by last_built_at desc limit 1") == [(version,)]

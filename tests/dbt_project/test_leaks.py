@@ -13,9 +13,9 @@ import pytest
 from features import settings
 from features.contract import Model
 from features.extracts import reproduce_csv, training_extract
-from tests.conftest import AS_OF, dbt
-from tests.databases import copy_of
+from tests.databases import AS_OF, copy_of
 from tests.dbt_project.oracle import VIEWS, copy_raw, differences, read, write
+from tests.dbt_project.running import dbt
 
 AT = dt.datetime.fromisoformat(AS_OF).replace(tzinfo=dt.UTC)
 

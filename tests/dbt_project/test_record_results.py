@@ -9,10 +9,10 @@ import pytest
 
 from features import settings, warehouse
 from features.migrations import migrate
-from tests.conftest import AS_OF, dbt
-from tests.databases import drop_database, use
-from tests.dbt_project.test_structure import copy_of_project, dbt_in_this_process
-from tests.steps.small import HISTORY
+from tests.databases import AS_OF, drop_database, use
+from tests.dbt_project.projects import copy_of_project
+from tests.dbt_project.running import dbt, dbt_in_this_process
+from tests.steps.small_warehouse import HISTORY
 
 VIEW = "user_session_features"
 # So that the test of freshness passes.

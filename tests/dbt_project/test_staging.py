@@ -5,7 +5,6 @@ import random
 from pathlib import Path
 
 from features.ingest.loading import load_file
-from tests.conftest import dbt
 from tests.dbt_project.oracle import (
     DAY,
     HOUR,
@@ -18,6 +17,7 @@ from tests.dbt_project.oracle import (
     read,
     staged,
 )
+from tests.dbt_project.running import dbt
 
 T = dt.datetime(2024, 3, 1, 12, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)

@@ -4,12 +4,11 @@ import datetime as dt
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ import pytest
 import sqlfluff
 
 from features import settings
-from tests.conftest import AS_OF, dbt
-from tests.databases import copy_of
-from tests.dbt_project.oracle import DAY, HOUR, VIEWS, Event, View, insert, read
+from tests.databases import AS_OF, copy_of
+from tests.dbt_project.oracle import DAY, HOUR, VIEWS, Event, View, insert, read, write
+from tests.dbt_project.projects import copy_of_project, replace
+from tests.dbt_project.running import dbt, dbt_in_this_process
 
 RELATIONS = (
     "staging.stg_session_events",
@@ -34,21 +34,6 @@ NOW = dt.datetime(2024, 3, 1, 12, 30, tzinfo=dt.UTC)
 def project(tmp_path: Path) -> Path:
     """A copy of the dbt project, to edit."""
     return copy_of_project(tmp_path)
-
-
-def dbt_in_this_process(arguments: Sequence[str], project: Path) -> Any:
-    """Runs dbt without waiting for a process of its own to start."""
-    from dbt.cli.main import dbtRunner
-
-    folders = ["--project-dir", project, "--profiles-dir", project]
-    folders += ["--target-path", project / "target", "--log-path", project / "logs"]
-    return dbtRunner().invoke([*arguments, "--quiet", *map(str, folders)])
-
-
-def copy_of_project(parent: Path) -> Path:
-    """A copy of the dbt project without what dbt wrote into it."""
-    ignored = shutil.ignore_patterns("target", "logs")
-    return Path(shutil.copytree(settings.DBT_PROJECT, parent / "dbt_project", ignore=ignored))
 
 
 @pytest.fixture(scope="module")
@@ -235,13 +220,6 @@ def test_a_plain_build_works_and_works_again(empty_warehouse: str, checkout: Pat
         assert {relation: set(read(database, f"select * from {relation}")) for relation in RELATIONS} == first
 
 
-def replace(path: Path, old: str, new: str) -> None:
-    """Edits a file."""
-    text = path.read_text()
-    assert old in text, path
-    path.write_text(text.replace(old, new))
-
-
 def test_the_version_follows_the_definition(sample_warehouse: str, project: Path) -> None:
     """And nothing else: rows of one definition stay together however the rest of the project changes."""
 
@@ -281,3 +259,36 @@ def test_the_version_follows_the_definition(sample_warehouse: str, project: Path
         replace(path, old, new)
         versions.append(version())
     assert len(set(versions)) == len(versions)
+
+
+def test_compiling_again_gives_the_same_text(sample_warehouse: str) -> None:
+    """With the names of the tables and nothing of the day."""
+    texts = set()
+    for _ in range(2):
+        done = dbt_in_this_process(["compile", "--vars", f"as_of: '{AS_OF}'"], settings.DBT_PROJECT)
+        assert done.success, done.exception
+        compiled = {result.node.name: result.node.compiled_code for result in done.result.results}
+        texts.add(json.dumps(compiled, sort_keys=True))
+    (text,) = texts
+    assert len(text) > 10_000
+    assert not re.search(r"20(2[4-9]|[3-9]\d)-\d\d-\d\d", text)
+
+
+def test_what_others_hang_on_a_view_stays(sample_database: str) -> None:
+    """A view on the serving relation, and a grant, survive the next build."""
+    with copy_of(sample_database, "skewless_hung") as database:
+        with_dependants = """
+            create role skewless_reader;
+            grant select on serving.user_features to skewless_reader;
+            create view public.mine as select user_id, session_count from serving.user_features;
+        """
+        try:
+            for statement in with_dependants.strip().split(";\n"):
+                write(database, statement)
+            dbt(["run", "--select", "user_features"], database, as_of=AS_OF)
+            assert read(database, "select count(*) >= 0 from public.mine") == [(True,)]
+            granted = "select has_table_privilege('skewless_reader', 'serving.user_features', 'select')"
+            assert read(database, granted) == [(True,)]
+        finally:
+            write(database, "drop owned by skewless_reader")
+            write(database, "drop role skewless_reader")

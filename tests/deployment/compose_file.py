@@ -12,9 +12,12 @@ from typing import Any
 import dotenv
 import yaml
 
-from tests.conftest import ROOT
+from tests.places import ROOT
 
+FILE = ROOT / "docker-compose.yml"
 EXAMPLE = (ROOT / ".env.example").read_text()
+# What the example leaves empty, `make secrets` draws.
+SECRETS = re.findall(r"^([A-Z_]+)=$", EXAMPLE, flags=re.MULTILINE)
 VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:-|:\?)([^}]*))?\})")
 
 

@@ -29,8 +29,8 @@ import psutil
 import pytest
 
 from features.local import postgres, redis
-from tests.conftest import ROOT
 from tests.deployment.compose_file import Service, load
+from tests.places import ROOT
 
 Result = TypeVar("Result")
 

@@ -10,9 +10,10 @@ import yaml
 
 from features.deployment.initialise import LOGINS
 from features.roles import ROLES
-from tests.conftest import ROOT
 from tests.deployment.compose_file import (
     EXAMPLE,
+    FILE,
+    SECRETS,
     Service,
     VariableMissing,
     filled_in,
@@ -22,14 +23,13 @@ from tests.deployment.compose_file import (
     write_env,
 )
 from tests.deployment.pod import image_variables
+from tests.places import ROOT
 
-FILE = ROOT / "docker-compose.yml"
 TEXT = FILE.read_text()
 DOCUMENT: dict[str, Any] = yaml.safe_load(TEXT)
 NAMES = list(DOCUMENT["services"])
 OURS = [name for name in NAMES if name not in {"warehouse", "metadata-db", "redis"}]
 ONCE = {"init", "cli", "loader", "admin"}
-SECRETS = re.findall(r"^([A-Z_]+)=$", EXAMPLE, flags=re.MULTILINE)
 AIRFLOW = {"init", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "cli", "admin"}
 
 

@@ -15,9 +15,8 @@ import pytest
 from features import settings
 from features.ingest import nycflights13
 from features.local import demo
-from tests.deployment.compose_file import load, new_variables
+from tests.deployment.compose_file import FILE, SECRETS, load, new_variables
 from tests.deployment.pod import Pod, opened
-from tests.deployment.test_compose_file import FILE, SECRETS
 
 # The demo is part of what the first test waits for, beside whatever else this machine does.
 pytestmark = pytest.mark.timeout(1800)

@@ -10,7 +10,8 @@ from scipy import stats
 from features.contract import DriftSettings, Model, Valid, read_contract
 from features.drift.audit import audit
 from features.errors import SkewlessError
-from tests.steps.drifting import (
+from tests.databases import execute, rows
+from tests.steps.drift_warehouse import (
     AS_OF,
     FEATURES,
     HOUR,
@@ -27,7 +28,6 @@ from tests.steps.drifting import (
     users,
     with_feature,
 )
-from tests.steps.small import execute, rows
 
 pytestmark = pytest.mark.usefixtures("first_champion")
 

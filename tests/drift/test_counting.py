@@ -26,8 +26,8 @@ from features.drift.counting import (
 from features.drift.report import WHOLE
 from features.drift.sketch import CELLS, LARGEST, Grid, Kind, Sketch
 from features.drift.sources import Column, Source, column_of, log_source, snapshot_source
-from tests.steps.drifting import by_default, empty_tables, log_requests, start_over, users, with_feature
-from tests.steps.small import execute
+from tests.databases import execute
+from tests.steps.drift_warehouse import by_default, empty_tables, log_requests, start_over, users, with_feature
 
 AT = datetime(2013, 7, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -21,7 +21,8 @@ from features.drift.report import WHOLE, FeatureDriftReport, Subject
 from features.drift.sketch import Grid, Kind, Sketch
 from features.drift.sources import Source, column_of, snapshot_source, training_source
 from features.drift.store import StoredGrid
-from tests.steps.drifting import (
+from tests.databases import execute, rows
+from tests.steps.drift_warehouse import (
     AS_OF,
     HOUR,
     TRAINED,
@@ -34,7 +35,6 @@ from tests.steps.drifting import (
     start_over,
     train,
 )
-from tests.steps.small import execute, rows
 
 FEATURE = "session_count"
 KEY = BaselineKey("training", "training", WHOLE, "1")

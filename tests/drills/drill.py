@@ -18,7 +18,7 @@ from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.partition import parse_as_of
 from tests.deployment.compose_file import new_variables
 from tests.deployment.pod import Pod, opened
-from tests.drills import world
+from tests.drills import leap_day_history
 from tests.drills.tables import SCHEMAS, differences
 from tests.drills.undisturbed import Undisturbed, undisturbed
 
@@ -44,7 +44,7 @@ class Drill:
         self._begun: list[str] = []
         self._api: AirflowApi | None = None
         with self.connect() as connection:
-            for statement in world.statements():
+            for statement in leap_day_history.statements():
                 connection.execute(statement)
         self.ask(demo.wait_for_dags)
 
@@ -255,7 +255,7 @@ def deployed(folder: Path, manifest: Path, services: Sequence[str], **variables:
     values = {
         **new_variables(folder),
         **dict.fromkeys(schedules, demo.NEVER),
-        "SKEWLESS_MATERIALIZE_CRON": world.CRON,
+        "SKEWLESS_MATERIALIZE_CRON": leap_day_history.CRON,
         **variables,
     }
     with (

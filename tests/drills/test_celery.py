@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.drills.drill import Drill, deployed
-from tests.drills.world import FIRST, hour
+from tests.drills.leap_day_history import FIRST, hour
 
 # Until a worker's silence is noticed takes a minute and a half, and a retry waits for half a minute.
 pytestmark = pytest.mark.timeout(1200)

@@ -14,7 +14,7 @@ import pytest
 from features.local import demo
 from features.partition import parse_as_of
 from tests.drills.drill import MATERIALIZE, Drill, deployed
-from tests.drills.world import FIRST, LAST, hour
+from tests.drills.leap_day_history import FIRST, LAST, hour
 
 # A retry waits for half a minute, and what a dead scheduler left for a minute and a half.
 pytestmark = pytest.mark.timeout(1200)

@@ -29,8 +29,8 @@ from features.steps import (
     watch,
 )
 from tests.databases import migrated, registry, using
-from tests.drills import world
-from tests.steps.small import run_dbt
+from tests.dbt_project.running import run_dbt
+from tests.drills import leap_day_history
 
 DATABASE = "skewless_undisturbed"
 
@@ -80,6 +80,6 @@ def undisturbed(manifest: Path, artifacts: Path, salt: str) -> Iterator[Undistur
     with migrated(DATABASE), using(DATABASE), registry(artifacts), pytest.MonkeyPatch.context() as patch:
         patch.setenv("SKEWLESS_SAMPLING_SALT", salt)
         with warehouse.connect() as connection:
-            for statement in world.statements():
+            for statement in leap_day_history.statements():
                 connection.execute(statement)
         yield Undisturbed(read_contract(manifest))

@@ -16,8 +16,9 @@ from features.errors import SkewlessError
 from features.health.feature import Comparison, FeaturePage, feature_page
 from features.health.reading import read
 from features.health.strayed import COURSE, MOST_POINTS, WORST_FIRST, missing_floor
+from tests.databases import execute
 from tests.health.reporting import AS_OF, BLIND, INCIDENT, OK, SELF_TEST, SICK, insert, report
-from tests.steps.drifting import (
+from tests.steps.drift_warehouse import (
     become_champion,
     by_default,
     changed,
@@ -30,7 +31,6 @@ from tests.steps.drifting import (
     watch,
     with_feature,
 )
-from tests.steps.small import execute
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 NAME = "session_count"

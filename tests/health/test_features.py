@@ -13,7 +13,7 @@ from features.errors import SkewlessError
 from features.health.features import MOST_FLOORS, TREND_DAYS, FeaturesPage, WatchedFeature, features_page
 from features.health.reading import read
 from tests.health.reporting import AS_OF, BLIND, OK, SICK, insert, report
-from tests.steps.drifting import start_over, with_feature
+from tests.steps.drift_warehouse import start_over, with_feature
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 

@@ -19,10 +19,11 @@ from features.local.airflow_api import DONE, AirflowApi
 from features.migrations import migrate
 from features.steps.publish import publish
 from features.steps.retain import thin
-from tests.databases import drop_database, migrated, use, using
+from tests.databases import drop_database, execute, migrated, use, using
 from tests.dbt_project.oracle import HOUR, read
+from tests.dbt_project.running import run_dbt
 from tests.operations.deployment import SKEWLESS
-from tests.steps.small import HISTORY, LATER, execute, hours, load, run_dbt, session
+from tests.steps.small_warehouse import HISTORY, LATER, hours, load, session
 
 # Half a dozen runs of a dozen tasks, on a machine that may have other things to do.
 pytestmark = pytest.mark.timeout(1800)

@@ -23,8 +23,9 @@ from features.operations.restore import restore
 from features.serving.redis import Layout, Pointer, connect
 from features.steps.publish import publish
 from features.steps.push_online import push_online
+from tests.databases import execute, rows
 from tests.operations.deployment import Deployment, deployment, scores
-from tests.steps.small import EARLIER, LATER, execute, live, rows
+from tests.steps.small_warehouse import EARLIER, LATER, live
 
 NOW = datetime(2026, 7, 14, 12, tzinfo=UTC)
 

@@ -24,11 +24,11 @@ from features.local import demo, environment, stack
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.migrations import migrate
 from features.partition import parse_as_of
-from tests.conftest import ROOT
 from tests.databases import drop_database
 from tests.operations import receivers
 from tests.operations.receivers import Packets, Posts
-from tests.steps import small
+from tests.places import ROOT
+from tests.steps.small_warehouse import HISTORY, load, session
 
 # One Airflow is started for all of them, beside whatever else this machine does.
 pytestmark = pytest.mark.timeout(1800)
@@ -91,9 +91,9 @@ def small_warehouse(server: None) -> Iterator[None]:
         drop_database(name)
     migrate()
     with warehouse.connect() as connection:
-        connection.execute(small.HISTORY)
+        connection.execute(HISTORY)
     as_of = parse_as_of(AS_OF)
-    small.load(small.session("u01", as_of - timedelta(hours=3), as_of - timedelta(hours=1)))
+    load(session("u01", as_of - timedelta(hours=3), as_of - timedelta(hours=1)))
     stack.prepare()
     yield
     for name in names:

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlencode
 
-from tests.plugins.cast import END
+from tests.plugins.episodes import END
 
 AT = END.isoformat().replace("+00:00", "Z")
 # What pages cannot do without.

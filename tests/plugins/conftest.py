@@ -9,13 +9,13 @@ import pytest
 
 from features import settings, warehouse
 from features.contract import Contract, read_contract
-from tests.plugins import serving
-from tests.plugins.contracts import manifest_with
-from tests.plugins.history import fill
+from tests.databases import filled
+from tests.plugins import airflow_server
+from tests.plugins.airflow_server import ApiServer
+from tests.plugins.browser_user import Looker
 from tests.plugins.hostile import fill_hostile
-from tests.plugins.looking import Looker
-from tests.plugins.serving import ApiServer
-from tests.plugins.warehouses import filled
+from tests.plugins.manifests import manifest_with
+from tests.plugins.synthetic_history import fill
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -67,20 +67,20 @@ def hostile_database(server: None, hostile_manifest: Path) -> Iterator[str]:
 @pytest.fixture(scope="package")
 def airflow_metadata(server: None) -> None:
     """Airflow's own tables."""
-    serving.prepare()
+    airflow_server.prepare()
 
 
 @pytest.fixture(scope="package")
 def api_server(airflow_metadata: None, health_database: str, health_manifest: Path) -> Iterator[ApiServer]:
     """Airflow's api-server with our plugin on that history; its users are admin and viewer."""
-    with serving.api_server("health-api-server", health_database, health_manifest) as running:
+    with airflow_server.api_server("health-api-server", health_database, health_manifest) as running:
         yield running
 
 
 @pytest.fixture(scope="package")
 def hostile_server(airflow_metadata: None, hostile_database: str, hostile_manifest: Path) -> Iterator[ApiServer]:
     """The same on the hostile warehouse."""
-    with serving.api_server("hostile-api-server", hostile_database, hostile_manifest) as running:
+    with airflow_server.api_server("hostile-api-server", hostile_database, hostile_manifest) as running:
         yield running
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from features import warehouse
 from features.contract import Model
 from features.drift.decision import DriftStatus
-from tests.plugins.cast import END, HOUR
-from tests.plugins.contracts import HOSTILE
+from tests.plugins.episodes import END, HOUR
+from tests.plugins.manifests import HOSTILE
 from tests.plugins.rows import copy_rows
 
 NOT_NUMBERS = (float("nan"), float("inf"), float("-inf"), None)

@@ -1,4 +1,4 @@
-"""The part of a history that is about models: decisions, evaluations, champions, performance, decay, self-tests."""
+"""The part of the synthetic history that is about models: decisions, evaluations, champions, performance, decay."""
 
 import zlib
 from collections.abc import Sequence
@@ -11,22 +11,33 @@ from features.contract import Model
 from features.training.evaluation import METRICS, CalibrationBin, Evaluation, Importance, Slice
 from features.training.gate import Checked, GateCheck
 from features.training.resampling import Interval
-from tests.plugins.cast import DAY, OLD_DEFINITION, Span
+from tests.plugins.episodes import DAY, OLD_DEFINITION, Span
+from tests.plugins.retraining_timeline import (
+    LABELS_PER_WEEK,
+    MATURES_AFTER,
+    RetrainingTimeline,
+    Training,
+    matured_between,
+    metric_at,
+)
 from tests.plugins.rows import copy_rows
-from tests.plugins.story import LABELS_PER_WEEK, MATURES_AFTER, Story, Training, matured_between, metric_at
 
 HOLDOUT_ROWS = 13_844
 SIMPLE = "regression_on_days_since_last_session"
 
 
 def write(
-    connection: warehouse.Connection, model: Model, span: Span, story: Story, backtests: Sequence[datetime]
+    connection: warehouse.Connection,
+    model: Model,
+    span: Span,
+    timeline: RetrainingTimeline,
+    backtests: Sequence[datetime],
 ) -> None:
-    """Writes what a story says of a model, and how good it was."""
-    _write_decisions(connection, model, story)
-    _write_trainings(connection, model, story)
-    _write_reigns(connection, model, story)
-    _write_since_training(connection, model, span, story)
+    """Writes what a timeline says of a model, and how good it was."""
+    _write_decisions(connection, model, timeline)
+    _write_trainings(connection, model, timeline)
+    _write_reigns(connection, model, timeline)
+    _write_since_training(connection, model, span, timeline)
     _write_decay(connection, model, backtests)
     parameters = {"model": model.name, "end": span.end, "features": list(model.feature_names)}
     parameters |= {"start": span.start, "labels": LABELS_PER_WEEK, "matures_after": MATURES_AFTER}
@@ -34,7 +45,7 @@ def write(
         connection.execute(statement, parameters)
 
 
-def _write_decisions(connection: warehouse.Connection, model: Model, story: Story) -> None:
+def _write_decisions(connection: warehouse.Connection, model: Model, timeline: RetrainingTimeline) -> None:
     copy_rows(
         connection,
         "monitoring.retraining_decisions",
@@ -54,13 +65,13 @@ def _write_decisions(connection: warehouse.Connection, model: Model, story: Stor
                 "dag_run_id": f"asset_triggered__{decision.as_of:%Y-%m-%dT%H:%M:%S+00:00}_k3J9x",
                 "decided_at": decision.as_of + timedelta(minutes=6),
             }
-            for decision, champion, definition in story.decisions
+            for decision, champion, definition in timeline.decisions
         ),
     )
 
 
-def _write_trainings(connection: warehouse.Connection, model: Model, story: Story) -> None:
-    for number, training in enumerate(story.trainings):
+def _write_trainings(connection: warehouse.Connection, model: Model, timeline: RetrainingTimeline) -> None:
+    for number, training in enumerate(timeline.trainings):
         row = {
             "extract_id": f"{0x6A706A72CC918EF0 + number:016x}",
             "training_set": ".".join(model.training_set),
@@ -191,12 +202,12 @@ def checks_of(training: Training) -> tuple[Checked, ...]:
     )
 
 
-def _write_reigns(connection: warehouse.Connection, model: Model, story: Story) -> None:
-    for reign in story.reigns:
+def _write_reigns(connection: warehouse.Connection, model: Model, timeline: RetrainingTimeline) -> None:
+    for reign in timeline.reigns:
         rolled_back = "It scored worse than the one before on the newest labels."
         promoted = " ".join(
             check.evidence
-            for check in checks_of(story.training(reign.version))
+            for check in checks_of(timeline.training(reign.version))
             if check.check in {GateCheck.MINIMUM, GateCheck.CHAMPION}
         )
         row = {
@@ -212,11 +223,13 @@ def _write_reigns(connection: warehouse.Connection, model: Model, story: Story) 
         warehouse.insert(connection, "monitoring.champions", row)
 
 
-def _write_since_training(connection: warehouse.Connection, model: Model, span: Span, story: Story) -> None:
+def _write_since_training(
+    connection: warehouse.Connection, model: Model, span: Span, timeline: RetrainingTimeline
+) -> None:
     """One row for each champion and each week in which labels matured while it reigned."""
-    ends = [reign.since for reign in story.reigns[1:]] + [span.end]
-    for reign, until in zip(story.reigns, ends, strict=True):
-        training = story.training(reign.version)
+    ends = [reign.since for reign in timeline.reigns[1:]] + [span.end]
+    for reign, until in zip(timeline.reigns, ends, strict=True):
+        training = timeline.training(reign.version)
         for week, matured_at in enumerate(matured_between(training.as_of, until), 1):
             values = dict(
                 zip(MEASURED, (metric_at(training, matured_at, span), 0.60, 0.80, 0.139, 0.025, 2.9), strict=True)

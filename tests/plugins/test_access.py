@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from tests.plugins.addresses import address, pages, routes
-from tests.plugins.serving import USERS, ApiServer
+from tests.plugins.airflow_server import USERS, ApiServer
 
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 KINDS = frozenset({"text/html", "text/css", "text/csv", "application/json"})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.plugins.addresses import address, pages
-from tests.plugins.looking import THEMES, Looker, every_look
+from tests.plugins.browser_user import THEMES, Looker, every_look
 
 
 @pytest.fixture(scope="module", params=every_look(), ids=lambda look: f"{look[0]} {look[1]}px")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from features import settings
-from tests.plugins import serving
+from tests.plugins import airflow_server
 from tests.plugins.addresses import address, pages
-from tests.plugins.serving import ApiServer
+from tests.plugins.airflow_server import ApiServer
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def own_manifest(manifest: Path) -> Path:
 @pytest.fixture(scope="module")
 def lonely(airflow_metadata: None, own_manifest: Path) -> Iterator[ApiServer]:
     """An api-server whose warehouse is not there."""
-    with serving.api_server("lonely-api-server", "skewless_is_not_here", own_manifest) as running:
+    with airflow_server.api_server("lonely-api-server", "skewless_is_not_here", own_manifest) as running:
         yield running
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.plugins.addresses import address, pages
-from tests.plugins.contracts import HOSTILE
-from tests.plugins.looking import Looker
-from tests.plugins.serving import ApiServer
+from tests.plugins.airflow_server import ApiServer
+from tests.plugins.browser_user import Looker
+from tests.plugins.manifests import HOSTILE
 
 OF_HOSTILE = {"model": "hostile", "view": "hostile_features"}
 # What a spreadsheet takes for a formula.

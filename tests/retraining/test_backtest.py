@@ -17,8 +17,8 @@ from features.retraining.backtest import Backtest, Ledger, backtest
 from features.retraining.cadence import cadence_known_at
 from features.retraining.decision import Cadence, Outcome
 from features.retraining.losses import LossMatrix
-from tests.retraining.test_losses import RECIPE, ROLLING, START, WEEK, made, trained, world
-from tests.retraining.test_losses import rotating as rotating_world
+from tests.retraining.loss_matrices import RECIPE, ROLLING, START, WEEK, made, trained, world
+from tests.retraining.loss_matrices import rotating as rotating_world
 
 COSTS = CostSettings(training=1, loss_per_day=0.5)
 # Nothing but performance and drift calls for a retraining.

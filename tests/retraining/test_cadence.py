@@ -23,7 +23,7 @@ from features.retraining.cadence import (
     two_way_draws,
 )
 from features.retraining.losses import LossMatrix
-from tests.retraining.test_losses import RECIPE, made, rotating, trained, world
+from tests.retraining.loss_matrices import RECIPE, made, rotating, trained, world
 
 COSTS = CostSettings(training=2, loss_per_day=1)
 SLOW, FAST = 0.15, 0.45  # degrees a day

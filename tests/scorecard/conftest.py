@@ -7,7 +7,7 @@ import pytest
 from features import warehouse
 from features.contract import Model
 from tests.databases import migrated
-from tests.scorecard.world import World
+from tests.scorecard.observed_warehouse import ObservedWarehouse
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +18,8 @@ def scorecard_database(server: None) -> Iterator[str]:
 
 
 @pytest.fixture
-def world(scorecard_database: str, churn: Model) -> Iterator[World]:
+def observed(scorecard_database: str, churn: Model) -> Iterator[ObservedWarehouse]:
     """That warehouse in a transaction that is rolled back."""
     with warehouse.connect(scorecard_database) as connection:
-        yield World(connection, churn)
+        yield ObservedWarehouse(connection, churn)
         connection.rollback()

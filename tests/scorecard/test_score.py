@@ -1,6 +1,6 @@
 """The score is what the paper says: a whole point for what runs by itself, half by hand, the least section decides."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -9,23 +9,10 @@ from hypothesis import strategies as st
 
 from features.scorecard.rubric import TESTS, Section
 from features.scorecard.score import POINTS, Evidence, How, State, TestResult, judge, score
+from tests.scorecard.observed_warehouse import HOUR, NOON, seen
 
-NOON = datetime(2013, 7, 2, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
 MICROSECOND = timedelta(microseconds=1)
 TEST = TESTS["data_1"]
-
-
-def seen(
-    at: datetime = NOON,
-    *,
-    test: str = "data_1",
-    how: How = How.AUTOMATED,
-    passed: bool = True,
-    until: datetime = NOON + 24 * HOUR,
-    number: int = 0,
-) -> Evidence:
-    return Evidence(test, how, passed, "7 of 7.", at, until, number)
 
 
 def judged(*evidence: Evidence, at: datetime = NOON + HOUR) -> TestResult:

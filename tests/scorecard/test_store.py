@@ -12,13 +12,12 @@ from features.health.score import score_page
 from features.scorecard import store
 from features.scorecard.record import Recorded, record
 from features.scorecard.score import Evidence, How, State, score
-from tests.scorecard.test_score import seen
-from tests.scorecard.world import DAY, HOUR, NOON, World
+from tests.scorecard.observed_warehouse import DAY, HOUR, NOON, ObservedWarehouse, seen
 
 
-def whole_history(world: World) -> list[Evidence]:
+def whole_history(observed: ObservedWarehouse) -> list[Evidence]:
     """Every row there is."""
-    rows = world.connection.execute("select * from monitoring.scorecard_evidence order by evidence_id")
+    rows = observed.connection.execute("select * from monitoring.scorecard_evidence order by evidence_id")
     return [
         Evidence(
             row["test"],
@@ -47,13 +46,13 @@ def told(text: str = "1,204 tests passed at 0123456.", **changes: object) -> Rec
     return Recorded(**(values | changes))  # type: ignore[arg-type]
 
 
-def test_running_a_partition_again_replaces_what_it_saw_and_nothing_else(world: World) -> None:
-    record(world.connection, world.model, told())
-    store.replace_computed(world.connection, "churn", NOON - HOUR, [seen(NOON - HOUR)])
-    store.replace_computed(world.connection, "churn", NOON, [seen(), seen(test="data_2")])
-    store.replace_computed(world.connection, "upsell", NOON, [seen()])
-    store.replace_computed(world.connection, "churn", NOON, [seen(passed=False)])
-    assert [(row.test, row.passed, row.seen_at) for row in whole_history(world)] == [
+def test_running_a_partition_again_replaces_what_it_saw_and_nothing_else(observed: ObservedWarehouse) -> None:
+    record(observed.connection, observed.model, told())
+    store.replace_computed(observed.connection, "churn", NOON - HOUR, [seen(NOON - HOUR)])
+    store.replace_computed(observed.connection, "churn", NOON, [seen(), seen(test="data_2")])
+    store.replace_computed(observed.connection, "upsell", NOON, [seen()])
+    store.replace_computed(observed.connection, "churn", NOON, [seen(passed=False)])
+    assert [(row.test, row.passed, row.seen_at) for row in whole_history(observed)] == [
         ("infra_2", True, NOON),
         ("data_1", True, NOON - HOUR),
         ("data_1", True, NOON),  # of the other model
@@ -61,19 +60,19 @@ def test_running_a_partition_again_replaces_what_it_saw_and_nothing_else(world: 
     ]
 
 
-def test_of_long_ago_midnights_stay_and_whatever_was_recorded(world: World) -> None:
+def test_of_long_ago_midnights_stay_and_whatever_was_recorded(observed: ObservedWarehouse) -> None:
     old = NOON - 91 * DAY
     midnight = old - 12 * HOUR
     for at in (old, midnight, NOON - 90 * DAY):
-        store.replace_computed(world.connection, "churn", at, [seen(at)])
-    record(world.connection, world.model, told(seen_at=old))
-    store.replace_computed(world.connection, "churn", NOON, [])
-    assert sorted(row.seen_at for row in whole_history(world)) == [midnight, old, NOON - 90 * DAY]
+        store.replace_computed(observed.connection, "churn", at, [seen(at)])
+    record(observed.connection, observed.model, told(seen_at=old))
+    store.replace_computed(observed.connection, "churn", NOON, [])
+    assert sorted(row.seen_at for row in whole_history(observed)) == [midnight, old, NOON - 90 * DAY]
 
 
-def test_evidence_of_other_models_counts_nothing(world: World) -> None:
-    store.replace_computed(world.connection, "upsell", NOON, [seen()])
-    assert store.read_decisive(world.connection, "churn", NOON) == []
+def test_evidence_of_other_models_counts_nothing(observed: ObservedWarehouse) -> None:
+    store.replace_computed(observed.connection, "upsell", NOON, [seen()])
+    assert store.read_decisive(observed.connection, "churn", NOON) == []
 
 
 HISTORY = st.lists(
@@ -93,49 +92,53 @@ HISTORY = st.lists(
 
 @given(history=HISTORY, hours=st.integers(-1, 8))
 @hypothesis_settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_read_gives_the_score_of_the_whole_history(world: World, history: list[Evidence], hours: int) -> None:
-    world.connection.execute("delete from monitoring.scorecard_evidence")
+def test_what_is_read_gives_the_score_of_the_whole_history(
+    observed: ObservedWarehouse, history: list[Evidence], hours: int
+) -> None:
+    observed.connection.execute("delete from monitoring.scorecard_evidence")
     for row in history:
-        store.add(world.connection, "churn", row)
+        store.add(observed.connection, "churn", row)
     at = NOON + hours * HOUR
-    assert score(store.read_decisive(world.connection, "churn", at), at) == score(whole_history(world), at)
+    assert score(store.read_decisive(observed.connection, "churn", at), at) == score(whole_history(observed), at)
 
 
-def test_however_long_the_history_few_rows_are_read(world: World) -> None:
+def test_however_long_the_history_few_rows_are_read(observed: ObservedWarehouse) -> None:
     for hour in range(200):
-        store.add(world.connection, "churn", seen(NOON - hour * HOUR, passed=hour % 7 > 0, until=NOON + DAY))
-    assert len(store.read_decisive(world.connection, "churn", NOON)) <= 4
+        store.add(observed.connection, "churn", seen(NOON - hour * HOUR, passed=hour % 7 > 0, until=NOON + DAY))
+    assert len(store.read_decisive(observed.connection, "churn", NOON)) <= 4
 
 
 @pytest.mark.parametrize(("how", "days"), [("automated", 30), ("by hand", 90)])
-def test_what_is_recorded_counts_for_as_long_as_is_usual_for_it(world: World, how: str, days: int) -> None:
-    kept = record(world.connection, world.model, told(how=how))
+def test_what_is_recorded_counts_for_as_long_as_is_usual_for_it(
+    observed: ObservedWarehouse, how: str, days: int
+) -> None:
+    kept = record(observed.connection, observed.model, told(how=how))
     assert kept.expires_at == NOON + days * DAY
-    assert [(row.text, str(row.how), row.recorded_by) for row in whole_history(world)] == [
+    assert [(row.text, str(row.how), row.recorded_by) for row in whole_history(observed)] == [
         ("1,204 tests passed at 0123456.", how, "ci")
     ]
 
 
-def test_or_for_as_long_as_one_says(world: World) -> None:
-    assert record(world.connection, world.model, told(valid_days=7)).expires_at == NOON + 7 * DAY
+def test_or_for_as_long_as_one_says(observed: ObservedWarehouse) -> None:
+    assert record(observed.connection, observed.model, told(valid_days=7)).expires_at == NOON + 7 * DAY
 
 
-def test_a_test_that_there_is_not_is_refused(world: World) -> None:
+def test_a_test_that_there_is_not_is_refused(observed: ObservedWarehouse) -> None:
     with pytest.raises(SkewlessError, match=r"There is no test 'infra_8'; `skewless scorecard` lists"):
-        record(world.connection, world.model, told(test="infra_8"))
+        record(observed.connection, observed.model, told(test="infra_8"))
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
-def test_nothing_is_no_evidence(world: World, text: str) -> None:
+def test_nothing_is_no_evidence(observed: ObservedWarehouse, text: str) -> None:
     with pytest.raises(SkewlessError, match="Evidence is empty"):
-        record(world.connection, world.model, told(text))
-    assert whole_history(world) == []
+        record(observed.connection, observed.model, told(text))
+    assert whole_history(observed) == []
 
 
-def test_the_page_says_of_each_test_what_decides_it_or_what_would(world: World) -> None:
-    record(world.connection, world.model, told(seen_at=NOON - DAY, how="by hand"))
-    store.replace_computed(world.connection, "churn", NOON, [seen(), seen(test="data_2", passed=False)])
-    page = score_page(world.connection, world.model, NOON + timedelta(minutes=30))
+def test_the_page_says_of_each_test_what_decides_it_or_what_would(observed: ObservedWarehouse) -> None:
+    record(observed.connection, observed.model, told(seen_at=NOON - DAY, how="by hand"))
+    store.replace_computed(observed.connection, "churn", NOON, [seen(), seen(test="data_2", passed=False)])
+    page = score_page(observed.connection, observed.model, NOON + timedelta(minutes=30))
     assert (page.model, page.score, page.most_points) == ("churn", 0.0, 7.0)
     assert [(section.section, section.points, section.is_weakest) for section in page.sections] == [
         ("data", 1.0, False),
@@ -153,7 +156,7 @@ def test_the_page_says_of_each_test_what_decides_it_or_what_would(world: World) 
     assert "make record-evidence TEST=model_7" in missing.what_counts
 
 
-def test_the_role_of_the_pages_may_read_it(world: World) -> None:
-    store.replace_computed(world.connection, "churn", NOON, [seen()])
-    world.connection.execute("set local role monitor_reader")
-    assert score_page(world.connection, world.model, NOON).sections[0].points == 1.0
+def test_the_role_of_the_pages_may_read_it(observed: ObservedWarehouse) -> None:
+    store.replace_computed(observed.connection, "churn", NOON, [seen()])
+    observed.connection.execute("set local role monitor_reader")
+    assert score_page(observed.connection, observed.model, NOON).sections[0].points == 1.0

@@ -24,9 +24,11 @@ from features.contract import Contract, FeatureView
 from features.serving.push import forget, push
 from features.serving.store import AsyncFeatureStore, FeatureStore
 from features.steps.publish import publish
-from tests.databases import copy_of, migrated, use, using
+from tests.databases import copy_of, execute, migrated, use, using
 from tests.dbt_project.oracle import HOUR
-from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt, with_another_definition
+from tests.dbt_project.projects import with_another_definition
+from tests.dbt_project.running import run_dbt
+from tests.steps.small_warehouse import EARLIER, HISTORY, LATER
 
 NAMES = (f"tests-{number}" for number in itertools.count())
 

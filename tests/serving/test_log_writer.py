@@ -19,7 +19,7 @@ from features import warehouse
 from features.serving import log_writer
 from features.serving.inference_log import LoggedInference, write_rows
 from features.serving.log_writer import LogWriter
-from tests.conftest import ROOT
+from tests.places import ROOT
 from tests.serving.requests import AS_OF, MILLISECONDS, Line, ask, assert_adds_up, logged, logged_ids, rejected, tracker
 
 OURS = """

@@ -17,9 +17,9 @@ from features.serving.row import FeatureVersionMismatch, NothingPublished, Stale
 from features.serving.store import FeatureStore
 from features.steps.publish import publish
 from features.steps.roll_back import roll_back
-from tests.databases import copy_of, use
+from tests.databases import copy_of, execute, rows, use
 from tests.dbt_project.oracle import FEATURES, HOUR, MICROSECOND
-from tests.steps.small import EARLIER, LATER, USERS, execute, ledger, rows, stored
+from tests.steps.small_warehouse import EARLIER, LATER, USERS, ledger, stored
 
 pytest_plugins = ["tests.serving.stores"]
 

@@ -20,7 +20,7 @@ from features.serving.push import NotPushed, push
 from features.serving.row import StoreUnavailable
 from features.serving.store import FeatureStore
 from tests.dbt_project.oracle import FEATURES, HOUR
-from tests.steps.small import EARLIER, USERS, stored
+from tests.steps.small_warehouse import EARLIER, USERS, stored
 
 pytest_plugins = ["tests.serving.stores"]
 

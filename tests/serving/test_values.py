@@ -21,8 +21,9 @@ from features.errors import SkewlessError
 from features.serving.push import push
 from features.serving.store import FeatureStore
 from features.serving.values import checked, microseconds, pack, unpack
+from tests.databases import execute
 from tests.dbt_project.oracle import HOUR
-from tests.steps.small import EARLIER, execute
+from tests.steps.small_warehouse import EARLIER
 
 pytest_plugins = ["tests.serving.stores"]
 

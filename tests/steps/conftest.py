@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from features.contract import FeatureView, Model
-from tests.databases import copy_of, migrated, use, using
-from tests.steps.small import EARLIER, HISTORY, LATER, execute, run_dbt
+from tests.databases import copy_of, execute, migrated, use, using
+from tests.dbt_project.running import run_dbt
+from tests.steps.small_warehouse import EARLIER, HISTORY, LATER
 
 
 @pytest.fixture(scope="session")

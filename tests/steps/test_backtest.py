@@ -16,9 +16,9 @@ from features.errors import SkewlessError
 from features.retraining.cadence import TooFewLabelTimes
 from features.steps.backtest import backtest_decay, backtest_policy, decay_plot, last_matured
 from features.steps.decide import gather
-from tests.steps import drifting
-from tests.steps.drifting import copy_in, start_over
-from tests.steps.small import execute, rows
+from tests.databases import execute, rows
+from tests.steps import drift_warehouse
+from tests.steps.drift_warehouse import copy_in, start_over
 
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -51,7 +51,7 @@ def _labels(drift_tables: None) -> Iterator[None]:
         copy_in(
             "training.churn_training_set",
             pd.DataFrame({
-                "user_id": drifting.users(USERS),
+                "user_id": drift_warehouse.users(USERS),
                 "as_of": at,
                 "label_at": at,
                 "matured_at": at + MATURES_AFTER,

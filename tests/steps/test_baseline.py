@@ -21,10 +21,9 @@ from features.steps.baseline import write_baselines
 from features.training.data import Split, split_in_time
 from features.training.estimator import scores as scores_of
 from features.training.fitting import fit
-from tests.databases import use
-from tests.steps import drifting
-from tests.steps.drifting import monitored, with_feature
-from tests.steps.small import execute, rows
+from tests.databases import execute, rows, use
+from tests.steps import drift_warehouse
+from tests.steps.drift_warehouse import monitored, with_feature
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 # By name: the SQL that the contract would declare, and the same on a frame.
@@ -178,17 +177,17 @@ def test_an_hour_of_the_week_is_that_of_as_of_and_not_of_the_label(churn: Model)
         "as_of": hours,
         "label_at": LABEL_AT,
         "matured_at": LABEL_AT + timedelta(days=15),
-        **drifting.healthy(n),
+        **drift_warehouse.healthy(n),
         "feature_version": "v1",
         "churned": np.arange(n) % 3 == 0,
     })
     written = written.drop_duplicates(["user_id", "as_of"])
     slots = written["as_of"].map(slot_of)
-    with drifting.empty_tables():
-        drifting.copy_in("training.churn_training_set", written)
-        simple = drifting.by_default(churn)
+    with drift_warehouse.empty_tables():
+        drift_warehouse.copy_in("training.churn_training_set", written)
+        simple = drift_warehouse.by_default(churn)
         with warehouse.connect() as connection:
-            write_baselines(connection, simple, "1", Split(written, written), "v1", drifting.ScoresItself())
+            write_baselines(connection, simple, "1", Split(written, written), "v1", drift_warehouse.ScoresItself())
         found = baseline(simple, "avg_session_duration_minutes", number="1").baseline
     assert set(found.slots) == set(slots)
     assert len(found.slots) > 150

@@ -20,22 +20,11 @@ from features.errors import SkewlessError
 from features.steps.compare_served import compare_served
 from features.steps.publish import publish
 from features.steps.roll_back import roll_back
+from tests.databases import execute, rows
 from tests.dbt_project.oracle import DAY, FEATURES, HOUR, Event
-from tests.steps.small import (
-    EARLIER,
-    LATER,
-    USERS,
-    audits,
-    execute,
-    fill,
-    ledger,
-    load,
-    rows,
-    run_dbt,
-    session,
-    stored,
-    with_another_definition,
-)
+from tests.dbt_project.projects import with_another_definition
+from tests.dbt_project.running import run_dbt
+from tests.steps.small_warehouse import EARLIER, LATER, USERS, audits, fill, ledger, load, session, stored
 
 MINUTE = timedelta(minutes=1)
 STAGING = "stg_session_events"

@@ -18,7 +18,8 @@ from features.drift.store import write_reports
 from features.errors import SkewlessError
 from features.steps.conclude import ROWS, conclude, volume_report
 from features.steps.watch import plan, watch_feature
-from tests.steps.drifting import (
+from tests.databases import execute, rows
+from tests.steps.drift_warehouse import (
     AS_OF,
     FEATURES,
     HOUR,
@@ -33,7 +34,6 @@ from tests.steps.drifting import (
     serve_again,
     train,
 )
-from tests.steps.small import execute, rows
 
 pytestmark = pytest.mark.usefixtures("first_champion")
 

@@ -23,9 +23,8 @@ from features.steps.train import train
 from features.training.data import outcomes
 from features.training.estimator import scores
 from features.training.resampling import Entities, metric_interval
-from tests.databases import copy_of, registry, use
-from tests.steps.drifting import copy_in
-from tests.steps.small import execute
+from tests.databases import copy_of, execute, registry, use
+from tests.steps.drift_warehouse import copy_in
 
 TRAINED = datetime(2013, 6, 4, tzinfo=UTC)
 LATER = datetime(2013, 7, 2, tzinfo=UTC)

@@ -9,9 +9,10 @@ from airflow.sdk.observability.metrics import stats_utils, statsd_logger
 from features.contract import FeatureView
 from features.steps.publish import GateClosed, publish
 from features.steps.roll_back import roll_back
+from tests.databases import execute
 from tests.operations import receivers
 from tests.operations.receivers import Packets
-from tests.steps.small import EARLIER, LATER, execute
+from tests.steps.small_warehouse import EARLIER, LATER
 
 
 @pytest.fixture

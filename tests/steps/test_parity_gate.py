@@ -12,24 +12,23 @@ import pytest
 from features.contract import Contract, FeatureView
 from features.parity import ENTITIES, Cause
 from features.steps.publish import GateClosed, publish
+from tests.databases import execute, rows
 from tests.dbt_project.oracle import DAY, HOUR, Event
-from tests.steps.small import (
+from tests.dbt_project.projects import with_another_definition
+from tests.dbt_project.running import run_dbt
+from tests.steps.small_warehouse import (
     EARLIER,
     LATER,
     USERS,
     audits,
-    execute,
     fill,
     ledger,
     live,
     load,
-    rows,
-    run_dbt,
     served,
     session,
     skews,
     stored,
-    with_another_definition,
 )
 
 NEXT = LATER + HOUR

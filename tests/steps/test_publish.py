@@ -11,8 +11,9 @@ from features import warehouse
 from features.contract import Contract, FeatureView
 from features.errors import SkewlessError
 from features.steps.publish import publish
+from tests.databases import execute, rows
 from tests.dbt_project.oracle import HOUR
-from tests.steps.small import EARLIER, LATER, USERS, execute, fill, hours, ledger, live, rows, served, stored
+from tests.steps.small_warehouse import EARLIER, LATER, USERS, fill, hours, ledger, live, served, stored
 
 NEW_VERSION = (
     "insert into features.feature_versions (feature_view, feature_version, definition, last_built_at)"

@@ -22,7 +22,8 @@ from features.drift.sources import snapshot_source
 from features.errors import SkewlessError
 from features.steps.replay import END_OF_TIME, Verdict, replay
 from features.steps.watch import plan
-from tests.steps.drifting import (
+from tests.databases import execute
+from tests.steps.drift_warehouse import (
     AS_OF,
     FEATURES,
     HOUR,
@@ -44,7 +45,6 @@ from tests.steps.drifting import (
     with_feature,
     without_feature,
 )
-from tests.steps.small import execute
 
 COUNT, MINUTES, DAYS, WEEKLY, MONTHLY = FEATURES
 HOURS = [*hours_before(25), AS_OF]

@@ -9,8 +9,10 @@ from features.contract import Contract, FeatureView, Model, Retention
 from features.steps.publish import publish
 from features.steps.retain import is_kept, thin, thin_log
 from features.steps.roll_back import roll_back
+from tests.databases import execute, rows
 from tests.dbt_project.oracle import DAY, HOUR, MICROSECOND
-from tests.steps.small import EARLIER, LATER, audits, execute, fill, ledger, live, rows, run_dbt, served, stored
+from tests.dbt_project.running import run_dbt
+from tests.steps.small_warehouse import EARLIER, LATER, audits, fill, ledger, live, served, stored
 
 NOON = LATER + 12 * HOUR
 POLICY = {

@@ -13,8 +13,10 @@ from features.contract import Contract, FeatureView
 from features.errors import SkewlessError
 from features.steps.publish import GateClosed, publish
 from features.steps.roll_back import roll_back, views_published_at
+from tests.databases import execute, rows
 from tests.dbt_project.oracle import DAY, HOUR
-from tests.steps.small import EARLIER, LATER, execute, fill, ledger, live, load, rows, run_dbt, served, session
+from tests.dbt_project.running import run_dbt
+from tests.steps.small_warehouse import EARLIER, LATER, fill, ledger, live, load, served, session
 
 
 @pytest.fixture(autouse=True)

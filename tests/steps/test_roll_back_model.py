@@ -16,8 +16,7 @@ from features.steps.roll_back_model import roll_back_model
 from features.steps.score import score
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
-from tests.databases import copy_of, registry, use
-from tests.steps.small import execute
+from tests.databases import copy_of, execute, registry, use
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 CHAMPIONS = 3

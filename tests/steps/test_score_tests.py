@@ -21,8 +21,7 @@ from features.steps.summarise_inference import summarise_inference
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
 from features.training.data import TrainingRefused
-from tests.databases import copy_of, registry, use
-from tests.steps.small import execute
+from tests.databases import copy_of, execute, registry, use
 
 AS_OF = datetime(2013, 7, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)

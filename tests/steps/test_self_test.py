@@ -19,7 +19,8 @@ from features.drift.sketch import Grid, Kind, Sketch
 from features.drift.sources import snapshot_source
 from features.steps.self_test import CLEAN, injections, self_test
 from features.steps.watch import plan
-from tests.steps.drifting import (
+from tests.databases import execute, rows
+from tests.steps.drift_warehouse import (
     AS_OF,
     FEATURES,
     HOUR,
@@ -35,7 +36,6 @@ from tests.steps.drifting import (
     watch,
     with_feature,
 )
-from tests.steps.small import execute, rows
 
 COUNT, MINUTES, DAYS, WEEKLY, MONTHLY = FEATURES
 SHIFT, FILL, TIMES_SIXTY = "0.25 sigma", "5% default fill", "x60 on 10%"

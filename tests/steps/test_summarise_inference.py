@@ -18,9 +18,8 @@ from features.contract import InferenceSettings, Model
 from features.steps import retain
 from features.steps.retain import thin_log
 from features.steps.summarise_inference import summarise_inference
-from tests.databases import migrated, registry, use
+from tests.databases import execute, migrated, registry, rows, use
 from tests.dbt_project.oracle import DAY, HOUR
-from tests.steps.small import execute, rows
 
 AS_OF = datetime(2013, 7, 2, 12, tzinfo=UTC)
 BEFORE = AS_OF - HOUR

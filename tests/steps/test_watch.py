@@ -21,7 +21,8 @@ from features.drift.sketch import Sketch
 from features.drift.sources import LABEL, PREDICTION, snapshot_source
 from features.errors import SkewlessError
 from features.steps.watch import NO_CHAMPION, plan, watch_feature
-from tests.steps.drifting import (
+from tests.databases import execute, rows
+from tests.steps.drift_warehouse import (
     AS_OF,
     FEATURES,
     HOUR,
@@ -48,7 +49,6 @@ from tests.steps.drifting import (
     with_feature,
     without_feature,
 )
-from tests.steps.small import execute, rows
 
 pytestmark = pytest.mark.usefixtures("first_champion")
 

@@ -1,4 +1,4 @@
-"""Training rows of which it is known what there is to learn."""
+"""Training rows of which it is known what there is to learn, and an estimator that learns nothing."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -45,3 +45,14 @@ def judge(estimator: Any, rows: pd.DataFrame, features: Sequence[str], label: st
         "brier": float(metrics.brier_score_loss(truth, score)),
         "log_loss": float(metrics.log_loss(truth, score)),
     }
+
+
+class Flipped:
+    """Says of the class True what its feature says, with its classes in an order that it was given."""
+
+    def __init__(self, classes: list[Any]) -> None:
+        self.classes_ = np.array(classes)
+
+    def predict_proba(self, rows: pd.DataFrame) -> Any:
+        probability = rows["a"].to_numpy()
+        return np.column_stack([probability if bool(name) else 1 - probability for name in self.classes_])

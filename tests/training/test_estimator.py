@@ -19,22 +19,11 @@ from features.training.estimator import (
     scores,
     simple_models,
 )
-from tests.training.samples import FEATURES, sample_split
+from tests.training.samples import FEATURES, Flipped, sample_split
 
 TREES = TrainingSettings(
     estimator="sklearn.ensemble.HistGradientBoostingClassifier", parameters={"random_state": 0, "max_iter": 20}
 )
-
-
-class Flipped:
-    """Says of the class True what its feature says, with its classes in an order that it was given."""
-
-    def __init__(self, classes: list[Any]) -> None:
-        self.classes_ = np.array(classes)
-
-    def predict_proba(self, rows: pd.DataFrame) -> Any:
-        probability = rows["a"].to_numpy()
-        return np.column_stack([probability if bool(name) else 1 - probability for name in self.classes_])
 
 
 # The declared estimator

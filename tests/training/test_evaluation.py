@@ -26,8 +26,7 @@ from features.training.evaluation import (
     score_histogram,
     slice_metric,
 )
-from tests.training.samples import FEATURES, judge, sample_split
-from tests.training.test_estimator import Flipped
+from tests.training.samples import FEATURES, Flipped, judge, sample_split
 
 
 def regression() -> Any:

@@ -19,6 +19,7 @@ from tests.benchmarks.drift import contenders, cost, duel, false_alarms, flights
 from tests.benchmarks.drift.findings import Findings
 from tests.benchmarks.drift.settings import FULL, QUICK, Scale
 from tests.databases import drop_database
+from tests.places import BENCHMARK_RESULTS
 
 PARTS = ("false alarms", "duel", "cost", "flights")
 RUN_DIR = bench_features.RUN_DIR
@@ -30,9 +31,9 @@ RUN_DIR = bench_features.RUN_DIR
 @click.option("--date", default=None, help="The date to print on the report. [default: today, UTC]")
 @click.option(
     "--results",
-    default=bench_features.RESULTS,
+    default=BENCHMARK_RESULTS,
     type=click.Path(path_type=Path),
-    show_default="results, beside the other benchmarks'",
+    show_default="docs/benchmarks",
     help="Folder.",
 )
 def main(quick: bool, only: tuple[str, ...], date: str | None, results: Path) -> None:

@@ -9,7 +9,7 @@ from features.contract import CostSettings, RetrainingSettings
 from features.retraining.backtest import backtest
 from features.retraining.cadence import decay_curve, recommended_age
 from features.retraining.plots import decay_plot, policy_plot, svg
-from tests.retraining.test_losses import made
+from tests.retraining.loss_matrices import made
 
 COSTS = CostSettings(training=2, loss_per_day=1)
 MATRIX = made(lambda _, cutoff, week: 0.4 + 0.002 * 7 * (week - cutoff))

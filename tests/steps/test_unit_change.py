@@ -18,8 +18,8 @@ from features.steps.publish import publish
 from features.steps.score import score
 from features.steps.train import train
 from features.steps.watch import plan, watch_feature
-from tests.databases import copy_of, registry, use
-from tests.steps.small import execute, rows, run_dbt
+from tests.databases import copy_of, execute, registry, rows, use
+from tests.dbt_project.running import run_dbt
 
 BEFORE = datetime(2013, 7, 2, tzinfo=UTC)
 BROKEN = BEFORE + timedelta(hours=1)

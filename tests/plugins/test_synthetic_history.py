@@ -12,7 +12,7 @@ from features.drift.baselines import BaselineKey
 from features.drift.incidents import open_incidents
 from features.performance.store import holdout_bins
 from features.retraining.decision import Outcome
-from tests.plugins.cast import END, NEW_DEFINITION
+from tests.plugins.episodes import END, NEW_DEFINITION
 
 
 @pytest.fixture

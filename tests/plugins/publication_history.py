@@ -1,8 +1,8 @@
-"""The part of a history that is about feature views: definitions, builds, publications and their parity."""
+"""The part of the synthetic history that is about feature views: definitions, builds, publications and their parity."""
 
 from features import warehouse
 from features.contract import Contract, FeatureView, Model
-from tests.plugins.cast import NEW_DEFINITION, OLD_DEFINITION, Span
+from tests.plugins.episodes import NEW_DEFINITION, OLD_DEFINITION, Span
 
 
 def write(connection: warehouse.Connection, contract: Contract, model: Model, span: Span) -> None:

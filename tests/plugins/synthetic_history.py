@@ -1,8 +1,8 @@
 """Months of what the pipeline writes, in under a minute: as many features and days as a test asks for.
 
-Hours, features and what goes wrong (`tests.plugins.cast`) become temporary tables, and reports, counts and audits are
+Hours, features and what goes wrong (`tests.plugins.episodes`) become temporary tables. Reports, counts and audits are
 selected from them, so that millions of rows are made where they are stored. Decisions are the policy's own
-(`tests.plugins.story`). The same arguments give the same rows; the axis ends at a fixed instant.
+(`tests.plugins.retraining_timeline`). The same arguments give the same rows; the axis ends at a fixed instant.
 """
 
 import json
@@ -16,31 +16,24 @@ from features.contract import Contract, Model
 from features.drift.incident import Incident
 from features.drift.incidents import resolve
 from features.drift.sources import LABEL, PREDICTION
-from tests.plugins import ledger_history, model_history
-from tests.plugins.cast import (
-    DAY,
-    HALF_WIDTH,
-    NEW_DEFINITION,
-    OLD_DEFINITION,
-    WINDOWS,
-    Episode,
-    Span,
-    episodes,
-)
-from tests.plugins.contracts import CATEGORY, FLAG
+from tests.plugins import model_history, publication_history
+from tests.plugins.episodes import DAY, HALF_WIDTH, NEW_DEFINITION, OLD_DEFINITION, WINDOWS, Episode, Span, episodes
+from tests.plugins.manifests import CATEGORY, FLAG
+from tests.plugins.retraining_timeline import RetrainingTimeline, decide_every_hour
 from tests.plugins.rows import copy_rows
-from tests.plugins.story import Story, tell
 
 CELLS = 16
 CATEGORIES = ("basic", "plus", "family", "student", "business", "trial")
 
 
-def fill(connection: warehouse.Connection, contract: Contract, *, days: int = 90, model: str = "churn") -> Story:
+def fill(
+    connection: warehouse.Connection, contract: Contract, *, days: int = 90, model: str = "churn"
+) -> RetrainingTimeline:
     """Fills a migrated warehouse without rows with the history of a model; gives what was decided in it.
 
     Args:
         contract: says which features there are.
-        days: how long it is; it ends at `tests.plugins.cast.END`.
+        days: how long it is; it ends at `tests.plugins.episodes.END`.
     """
     watched, span = contract.model(model), Span(days)
     # Row by row, foreign keys and commits to disk would take longer than the rows.
@@ -50,21 +43,23 @@ def fill(connection: warehouse.Connection, contract: Contract, *, days: int = 90
     connection.execute("set local work_mem = '256MB'; set local maintenance_work_mem = '512MB'")
     happened = episodes(watched.feature_names, span)
     incidents = [episode.incident(watched, number, span) for number, episode in enumerate(happened, 1)]
-    _create_cast(connection, watched, span, happened)
+    _create_temporary_tables(connection, watched, span, happened)
     backtests = [span.start + number * 30 * DAY for number in range(days // 30 + 1)]
-    story = tell(watched, span, incidents, _statuses(connection), backtests)
-    _create_reigns(connection, story, span)
+    timeline = decide_every_hour(watched, span, incidents, _statuses(connection), backtests)
+    _create_reigns(connection, timeline, span)
     _write_incidents(connection, watched, incidents)
-    _write_baselines(connection, watched, story, span)
+    _write_baselines(connection, watched, timeline, span)
     _write_sketches(connection, watched, span)
     _write_reports(connection, watched, span)
-    model_history.write(connection, watched, span, story, backtests)
-    ledger_history.write(connection, contract, watched, span)
-    return story
+    model_history.write(connection, watched, span, timeline, backtests)
+    publication_history.write(connection, contract, watched, span)
+    return timeline
 
 
-def _create_cast(connection: warehouse.Connection, model: Model, span: Span, happened: Sequence[Episode]) -> None:
-    connection.execute(CAST)
+def _create_temporary_tables(
+    connection: warehouse.Connection, model: Model, span: Span, happened: Sequence[Episode]
+) -> None:
+    connection.execute(TEMPORARY_TABLES)
     copy_rows(connection, "hours", ({"as_of": at, "definition": span.definition(at)} for at in span.hours))
     copy_rows(
         connection,
@@ -103,7 +98,7 @@ def _kind(feature: str) -> str:
     return {FLAG: "boolean", LABEL: "boolean", CATEGORY: "categorical"}.get(feature, "numeric")
 
 
-CAST = """
+TEMPORARY_TABLES = """
 create temporary table hours (as_of timestamptz primary key, definition text not null) on commit drop;
 create temporary table profiles (
     feature text primary key, place integer not null, kind text not null, source text not null,
@@ -150,17 +145,17 @@ def _statuses(connection: warehouse.Connection) -> dict[datetime, dict[str, str]
     return found
 
 
-def _create_reigns(connection: warehouse.Connection, story: Story, span: Span) -> None:
+def _create_reigns(connection: warehouse.Connection, timeline: RetrainingTimeline, span: Span) -> None:
     connection.execute(
         "create temporary table reigns (version text, since timestamptz, until timestamptz) on commit drop"
     )
-    ends = [reign.since for reign in story.reigns[1:]] + [span.end + DAY]
+    ends = [reign.since for reign in timeline.reigns[1:]] + [span.end + DAY]
     copy_rows(
         connection,
         "reigns",
         (
             {"version": reign.version, "since": reign.since, "until": until}
-            for reign, until in zip(story.reigns, ends, strict=True)
+            for reign, until in zip(timeline.reigns, ends, strict=True)
         ),
     )
 
@@ -185,7 +180,7 @@ def _write_incidents(connection: warehouse.Connection, model: Model, incidents: 
     connection.execute("select setval('monitoring.drift_incidents_incident_id_seq', %s)", [len(incidents) + 1])
 
 
-def _write_baselines(connection: warehouse.Connection, model: Model, story: Story, span: Span) -> None:
+def _write_baselines(connection: warehouse.Connection, model: Model, timeline: RetrainingTimeline, span: Span) -> None:
     parameters = {
         "model": model.name,
         "start": span.start,
@@ -194,7 +189,7 @@ def _write_baselines(connection: warehouse.Connection, model: Model, story: Stor
         "cells": CELLS,
         "categories": list(CATEGORIES),
         "versions": [
-            {"version": training.version, "as_of": training.as_of.isoformat()} for training in story.trainings
+            {"version": training.version, "as_of": training.as_of.isoformat()} for training in timeline.trainings
         ],
         "definitions": [OLD_DEFINITION, NEW_DEFINITION],
         "wobble": warehouse.json_text([

@@ -1,4 +1,4 @@
-"""A contract of any size: the project's manifest with columns, and with names and texts that want to do harm, added."""
+"""Manifests of any size: the project's with columns, and with names and texts that want to do harm, added."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""What the maintenance cycle makes of it: the policy itself decides hour by hour, and trainings follow."""
+"""What the synthetic history decides, trains and promotes: the policy itself decides hour by hour."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from features.retraining.decision import (
     RetrainingDecision,
 )
 from features.retraining.policy import RetrainingPolicy
-from tests.plugins.cast import DAY, HOUR, OLD_DEFINITION, Span
+from tests.plugins.episodes import DAY, HOUR, OLD_DEFINITION, Span
 
 LABELS_PER_WEEK = 3460
 MATURES_AFTER = 15 * DAY
@@ -51,8 +51,8 @@ class Reign:
 
 
 @dataclass
-class Story:
-    """Everything that was decided, trained and promoted."""
+class RetrainingTimeline:
+    """Everything that was decided, trained and promoted, oldest first."""
 
     decisions: list[tuple[RetrainingDecision, str | None, str]] = field(default_factory=list)
     trainings: list[Training] = field(default_factory=list)
@@ -82,47 +82,47 @@ def metric_at(training: Training, at: datetime, span: Span) -> float:
     return training.metric - 0.0007 * age - slump + 0.004 * math.sin(age)
 
 
-def tell(
+def decide_every_hour(
     model: Model,
     span: Span,
     incidents: Sequence[Incident],
     statuses: Mapping[datetime, Mapping[str, str]],
     backtests: Sequence[datetime],
-) -> Story:
+) -> RetrainingTimeline:
     """Decides every hour of the span.
 
     Args:
         statuses: by hour, of the features that were not ok.
         backtests: when the decay of the model was measured.
     """
-    story, policy = Story(), RetrainingPolicy(model.retraining)
+    timeline, policy = RetrainingTimeline(), RetrainingPolicy(model.retraining)
     first = Training("1", span.start - 20 * DAY, OLD_DEFINITION, 0.8142, None, True)
-    story.trainings.append(first)
-    story.reigns.append(Reign("1", first.as_of + timedelta(minutes=25), OLD_DEFINITION, "promotion", None))
+    timeline.trainings.append(first)
+    timeline.reigns.append(Reign("1", first.as_of + timedelta(minutes=25), OLD_DEFINITION, "promotion", None))
     asked_for: list[Retraining] = []
     for at in span.hours:
-        inputs = _inputs(model, span, story, incidents, statuses, backtests, asked_for, at)
+        inputs = _inputs(model, span, timeline, incidents, statuses, backtests, asked_for, at)
         decision = policy.evaluate(inputs, at)
-        story.decisions.append((decision, story.champion.version, inputs.feature_version or ""))
+        timeline.decisions.append((decision, timeline.champion.version, inputs.feature_version or ""))
         if decision.outcome is Outcome.RETRAIN:
             asked_for.append(Retraining(at, inputs.feature_version or ""))
-            _train(story, span, at)
+            _train(timeline, span, at)
         if at == span.at(0.35):
-            _roll_back(story, at)
-    return story
+            _roll_back(timeline, at)
+    return timeline
 
 
 def _inputs(
     model: Model,
     span: Span,
-    story: Story,
+    timeline: RetrainingTimeline,
     incidents: Sequence[Incident],
     statuses: Mapping[datetime, Mapping[str, str]],
     backtests: Sequence[datetime],
     asked_for: Sequence[Retraining],
     at: datetime,
 ) -> PolicyInputs:
-    champion = story.champion
+    champion = timeline.champion
     matured = len(matured_between(champion.as_of, at)) * LABELS_PER_WEEK
     metric = metric_at(champion, at, span) if matured else math.nan
     known = [when for when in backtests if when <= at]
@@ -158,22 +158,22 @@ def _sick(incident: Incident) -> DataIncident:
     )
 
 
-def _train(story: Story, span: Span, at: datetime) -> None:
+def _train(timeline: RetrainingTimeline, span: Span, at: datetime) -> None:
     """Every third version is refused."""
-    number = len(story.trainings) + 1
-    champion, promoted = story.champion, number % 3 != 0
+    number = len(timeline.trainings) + 1
+    champion, promoted = timeline.champion, number % 3 != 0
     metric = round(0.81 + 0.002 * number if promoted else 0.79, 4)
     training = Training(str(number), at, span.definition(at), metric, champion.version, promoted)
-    story.trainings.append(training)
+    timeline.trainings.append(training)
     if promoted:
         since = at + timedelta(minutes=25)
-        story.reigns.append(Reign(training.version, since, training.feature_version, "promotion", champion.version))
+        timeline.reigns.append(Reign(training.version, since, training.feature_version, "promotion", champion.version))
 
 
-def _roll_back(story: Story, at: datetime) -> None:
+def _roll_back(timeline: RetrainingTimeline, at: datetime) -> None:
     """To the champion before this one, if there was one."""
-    reign = story.reigns[-1]
+    reign = timeline.reigns[-1]
     if reign.replaced is not None:
-        before = story.training(reign.replaced)
+        before = timeline.training(reign.replaced)
         since = at + timedelta(minutes=40)
-        story.reigns.append(Reign(before.version, since, before.feature_version, "rollback", reign.version))
+        timeline.reigns.append(Reign(before.version, since, before.feature_version, "rollback", reign.version))

@@ -1,4 +1,4 @@
-"""Events as they might come, for tests that want many histories: who, when, how late, corrected and withdrawn."""
+"""Histories of events as hypothesis draws them: who, when, how late, corrected and withdrawn."""
 
 import datetime as dt
 

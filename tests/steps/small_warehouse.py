@@ -1,17 +1,14 @@
 """A warehouse of a dozen users that dbt really builds: small enough for each test to have one of its own."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import pytest
 from psycopg import sql
 
 from features import settings, warehouse
 from features.contract import FeatureView
-from features.local import environment
-from tests.dbt_project.oracle import FEATURES, HOUR, Event, insert, read
-from tests.dbt_project.test_structure import copy_of_project
+from tests.databases import rows
+from tests.dbt_project.oracle import FEATURES, HOUR, Event, insert
 
 EARLIER = datetime(2013, 7, 1, tzinfo=UTC)
 LATER = datetime(2013, 7, 2, tzinfo=UTC)
@@ -35,30 +32,6 @@ cross join lateral (
         - n * make_interval(days => 1 + mod(u, 3)) - make_interval(hours => u) as started_at
 ) as times
 """
-
-
-def run_dbt(as_of: datetime, *models: str, project: Path = settings.DBT_PROJECT) -> None:
-    """`dbt run` at an instant, of all models or of some, without waiting for a process of its own to start."""
-    from dbt.cli.main import dbtRunner
-
-    folders = environment.dbt()
-    if project != settings.DBT_PROJECT:
-        folders |= {"DBT_TARGET_PATH": str(project / "target"), "DBT_LOG_PATH": str(project / "logs")}
-    command = ["run", "--quiet", "--project-dir", str(project), "--profiles-dir", str(project)]
-    command += ["--target-path", folders["DBT_TARGET_PATH"], "--log-path", folders["DBT_LOG_PATH"]]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SKEWLESS_AS_OF", as_of.isoformat())
-        done = dbtRunner().invoke([*command, *(["--select", *models] if models else [])])
-    assert done.success, done.exception or [(result.node.name, result.message) for result in done.result]
-
-
-def with_another_definition(parent: Path) -> Path:
-    """A copy of the dbt project in which a week of user_session_features has two days."""
-    project = copy_of_project(parent)
-    model = project / "models/features/user_session_features.sql"
-    assert "in_last(days=7)" in model.read_text()
-    model.write_text(model.read_text().replace("in_last(days=7)", "in_last(days=2)"))
-    return project
 
 
 def load(*events: Event) -> None:
@@ -91,17 +64,6 @@ def fill(view: FeatureView, *instants: datetime) -> None:
 def hours(first: datetime, count: int) -> list[datetime]:
     """Instants an hour apart."""
     return [first + number * HOUR for number in range(count)]
-
-
-def rows(query: str) -> list[tuple[Any, ...]]:
-    """All rows of a query."""
-    return read(settings.WAREHOUSE_DATABASE, query)
-
-
-def execute(statement: str, *parameters: object) -> int:
-    """Runs a statement, as somebody with psql might. Returns how many rows it touched."""
-    with warehouse.connect() as connection:
-        return connection.execute(statement, parameters or None).rowcount
 
 
 def served() -> list[tuple[Any, ...]]:

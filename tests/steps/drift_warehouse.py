@@ -23,8 +23,7 @@ from features.contract import Feature, Model, MonitoringSettings
 from features.steps.baseline import write_baselines
 from features.steps.watch import plan, watch_feature
 from features.training.data import Split
-from tests.databases import migrated, using
-from tests.steps.small import execute
+from tests.databases import execute, migrated, using
 
 # A Tuesday at noon.
 AS_OF = datetime(2013, 7, 2, 12, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Who is in the history: features, the hours there are, and what goes wrong when. Seeded; nothing reads a clock."""
+"""The hours of the synthetic history, and the episodes in which something goes wrong. Seeded; nothing reads a clock."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -120,16 +120,16 @@ class Episode:
 
 
 def episodes(names: Sequence[str], span: Span) -> list[Episode]:
-    """In order of their beginning: those of the story, and a few that warn of nothing much.
+    """In order of their beginning: those that a page tells much of, and a few that warn of nothing much.
 
     Of a short history only those that are over in time, so that two incidents are open at its end.
     """
-    every = [*_story(names, span), *_small(names, span)]
+    every = [*_telling(names, span), *_minor(names, span)]
     over = [episode for episode in every if episode.ends_at + QUIET < span.end or episode.ends_at == span.end]
     return sorted(over, key=lambda episode: episode.starts_at)
 
 
-def _story(names: Sequence[str], span: Span) -> Iterator[Episode]:
+def _telling(names: Sequence[str], span: Span) -> Iterator[Episode]:
     def of(*places: int) -> tuple[str, ...]:
         return tuple(dict.fromkeys(names[place % len(names)] for place in places))
 
@@ -150,7 +150,7 @@ def _story(names: Sequence[str], span: Span) -> Iterator[Episode]:
     yield Episode(of(15), end - 5 * HOUR, end, 0.11, Cause.DROPPED_SLICE, lost)
 
 
-def _small(names: Sequence[str], span: Span) -> Iterator[Episode]:
+def _minor(names: Sequence[str], span: Span) -> Iterator[Episode]:
     chance = random.Random(7)
     for name in chance.sample(list(names), len(names) // 10):
         starts_at = span.at(chance.uniform(0.05, 0.9))

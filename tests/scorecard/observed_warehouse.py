@@ -1,4 +1,4 @@
-"""What the sources look at, written row by row."""
+"""A warehouse that sources of evidence look at, written row by row, and evidence as they would give it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,6 +7,7 @@ from typing import Any
 from features import warehouse
 from features.contract import Model
 from features.scorecard.collect import Source
+from features.scorecard.score import Evidence, How
 from features.scorecard.subject import Observation, subject
 
 NOON = datetime(2013, 7, 2, 12, tzinfo=UTC)
@@ -24,8 +25,21 @@ CHECKS = {
 }
 
 
+def seen(
+    at: datetime = NOON,
+    *,
+    test: str = "data_1",
+    how: How = How.AUTOMATED,
+    passed: bool = True,
+    until: datetime = NOON + 24 * HOUR,
+    number: int = 0,
+) -> Evidence:
+    """Evidence of a test, automated and passed unless it says otherwise."""
+    return Evidence(test, how, passed, "7 of 7.", at, until, number)
+
+
 @dataclass
-class World:
+class ObservedWarehouse:
     """A warehouse to fill, and a model to ask about."""
 
     connection: warehouse.Connection

@@ -12,8 +12,10 @@ from features import warehouse
 from features.contract import FeatureView
 from features.steps.publish import publish
 from features.steps.roll_back import roll_back
+from tests.databases import execute
 from tests.dbt_project.oracle import HOUR, read
-from tests.steps.small import LATER, execute, hours, load, run_dbt, session
+from tests.dbt_project.running import run_dbt
+from tests.steps.small_warehouse import LATER, hours, load, session
 
 READ = """
 select

@@ -1,4 +1,4 @@
-"""Looking at pages as a person does who has logged in, and noting all that goes wrong in them."""
+"""A person who has logged in with a browser, looks at pages, and notes all that goes wrong in them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tests.plugins.serving import ApiServer, password
+from tests.plugins.airflow_server import ApiServer, password
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page

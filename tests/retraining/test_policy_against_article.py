@@ -28,7 +28,7 @@ from features.retraining.decision import (
     Retraining,
     RetrainingTrigger,
 )
-from tests.retraining.test_policy import (
+from tests.retraining.policy_inputs import (
     AS_OF,
     BY_BACKTEST,
     CALM,

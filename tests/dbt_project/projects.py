@@ -1,0 +1,26 @@
+"""Copies of the dbt project that a test may edit."""
+
+import shutil
+from pathlib import Path
+
+from features import settings
+
+
+def copy_of_project(parent: Path) -> Path:
+    """A copy of the dbt project without what dbt wrote into it."""
+    ignored = shutil.ignore_patterns("target", "logs")
+    return Path(shutil.copytree(settings.DBT_PROJECT, parent / "dbt_project", ignore=ignored))
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Edits a file."""
+    text = path.read_text()
+    assert old in text, path
+    path.write_text(text.replace(old, new))
+
+
+def with_another_definition(parent: Path) -> Path:
+    """A copy of the dbt project in which a week of user_session_features has two days."""
+    project = copy_of_project(parent)
+    replace(project / "models/features/user_session_features.sql", "in_last(days=7)", "in_last(days=2)")
+    return project
