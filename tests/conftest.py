@@ -108,7 +108,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def server() -> Iterator[None]:
     """An embedded PostgreSQL without databases of ours."""
     settings.RUN_DIR.mkdir(parents=True, exist_ok=True)
-    postgres.start()
+    with times.phase("PostgreSQL starts"):
+        postgres.start()
     yield
     postgres.stop()
 
@@ -140,7 +141,8 @@ def sample_database(server: None) -> Iterator[str]:
 
     with migrated("skewless_sample") as database:
         with using(database):
-            load_file(nycflights13.session_events_file())
+            with times.phase("loading the sample"):
+                load_file(nycflights13.session_events_file())
             dbt(["build"], database, as_of=AS_OF)
         yield database
 

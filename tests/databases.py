@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from psycopg.rows import tuple_row
 
 from features import settings, warehouse
 from features.migrations import create_database, migrate
+from tests.times import phase
 
 # The instant at which all models of the sample were built.
 AS_OF = "2013-07-02T00:00:00"
 REGISTRIES = count(1)
+# Made once by each process that tests, and copied.
+MIGRATED, REGISTRY = "skewless_migrated", "skewless_registry"
 
 
 def drop_database(name: str) -> None:
@@ -53,13 +57,16 @@ def execute(statement: str, *parameters: object) -> int:
 @contextmanager
 def migrated(name: str) -> Iterator[str]:
     """A warehouse without a row, dropped in the end. Nobody uses it yet."""
-    drop_database(name)
-    try:
-        with using(name):
-            migrate()
+    _make_migrated(warehouse.host())
+    with copy_of(MIGRATED, name):
         yield name
-    finally:
-        drop_database(name)
+
+
+@cache
+@phase("migrations")
+def _make_migrated(host: str) -> None:
+    drop_database(MIGRATED)
+    migrate(database=MIGRATED)
 
 
 @contextmanager
@@ -89,15 +96,24 @@ def copy_of(database: str, name: str) -> Iterator[str]:
 @contextmanager
 def registry(artifacts: Path) -> Iterator[str]:
     """An empty model registry of its own, dropped in the end. Gives its database's name."""
-    from features import tracking
-
     # A name that this process never used: MLflow remembers where it has created its tables.
     database = f"skewless_registry_{next(REGISTRIES)}"
+    _make_registry(warehouse.host())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{database}")
         patch.setenv("SKEWLESS_ARTIFACTS", str(artifacts))
-        drop_database(database)
-        create_database(database)
+        patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{database}")
+        with copy_of(REGISTRY, database):
+            yield database
+
+
+@cache
+@phase("MLflow's tables")
+def _make_registry(host: str) -> None:
+    from features import tracking
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{REGISTRY}")
+        patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")  # what is copied must not be in use
+        drop_database(REGISTRY)
+        create_database(REGISTRY)
         tracking.prepare()
-        yield database
-        drop_database(database)

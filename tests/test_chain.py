@@ -33,6 +33,7 @@ from features.local import demo, environment, redis, stack
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.partition import format_key, parse_as_of
 from features.serving.store import FeatureStore
+from tests import processes
 from tests.databases import drop_database
 from tests.places import ROOT
 from tests.plugins.airflow_server import ApiServer
@@ -146,8 +147,11 @@ def answer(airflow: AirflowApi, partition: str, option: str) -> DagRun:
     while not (waiting := [run for run in asking(airflow) if run.partition_key == partition]):
         assert time.monotonic() < deadline, "nobody was asked"
         time.sleep(0.5)
-    # As a person would: an answer that comes before the scheduler knows that the task waits makes it ask once more.
-    time.sleep(10)
+    # An answer that comes before the scheduler knows that the task waits makes it ask once more.
+    known = f"TaskInstance Finished: dag_id=churn_approval, task_id=ask, run_id={waiting[0].run_id},"
+    while known not in (stack.LOGS / "scheduler.log").read_text():
+        assert time.monotonic() < deadline, "the scheduler does not know that somebody was asked"
+        time.sleep(0.5)
     airflow.answer(waiting[0], "ask", option)
     assert finished(airflow, "churn_approval", waiting[0].run_id) == "success"
     return waiting[0]
@@ -176,14 +180,9 @@ def rows(query: str) -> list[tuple[object, ...]]:
 
 
 def test_everything_listens_on_loopback_only(up: subprocess.Popen[str]) -> None:
-    ours = [psutil.Process(up.pid), *psutil.Process(up.pid).children(recursive=True)]
-    addresses = {
-        connection.laddr.ip
-        for process in ours
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert addresses == {"127.0.0.1"}
+    connections = list(processes.each(processes.family(up.pid), lambda process: process.net_connections("tcp")))
+    listening = {each.laddr.ip for found in connections for each in found if each.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
 
 
 def test_both_pages_answer(up: subprocess.Popen[str]) -> None:
@@ -768,11 +767,11 @@ def test_the_example_service_predicts_says_how_it_is_and_loses_no_request(
 
 
 def test_ctrl_c_leaves_no_process_behind(up: subprocess.Popen[str], second: list[DagRun]) -> None:
-    children = psutil.Process(up.pid).children(recursive=True)
+    family = processes.family(up.pid)
     services = stack.running()
     assert len(services) == 5
     up.send_signal(signal.SIGINT)
     assert up.wait(60) == 0
-    _, alive = psutil.wait_procs([*children, *(p for s in services if (p := s.process()))], timeout=5)
+    _, alive = psutil.wait_procs([*family[1:], *(p for s in services if (p := s.process()))], timeout=5)
     assert not alive
     assert environment.secret("admin_password") not in (stack.LOGS / "scheduler.log").read_text()

@@ -18,6 +18,8 @@ from features.migrations import migrate
 from features.warehouse import NotAllowed
 from tests.databases import drop_database, use
 
+pytestmark = pytest.mark.upgrades
+
 BEFORE = """
 insert into monitoring.retraining_decisions (
     model_name, as_of, should_retrain, trigger, priority, reason, triggers, blocked_by, dag_run_id

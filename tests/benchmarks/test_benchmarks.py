@@ -20,6 +20,8 @@ from tests.benchmarks import (
 from tests.benchmarks import project as dbt
 from tests.benchmarks.contest import Bench, Curve, Outcome, Sizes, Table, Task
 
+pytestmark = pytest.mark.benchmarks
+
 SIZES = Sizes(events=3_000, entities=40, spine=300, feature_rows=400, feature_entities=20, labels=100)
 FINGERPRINTS = """
 select

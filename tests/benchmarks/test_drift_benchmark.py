@@ -15,6 +15,8 @@ from tests.benchmarks.drift.findings import Findings
 from tests.benchmarks.drift.flights import Injected, Quiet
 from tests.benchmarks.drift.shifts import SHIFTS
 
+pytestmark = pytest.mark.benchmarks
+
 ROWS = 100_000
 
 

@@ -15,6 +15,8 @@ from tests.benchmarks.serving_bench import child, contestants, reads, report, ru
 from tests.benchmarks.serving_bench.contestants import POSTGRES, REDIS, SKEWLESS, Contestant
 from tests.benchmarks.serving_bench.findings import CALLS, COROUTINES, Findings, Latency, Sizes
 
+pytestmark = pytest.mark.benchmarks
+
 SIZES = Sizes(
     users=60, reads={1: 8, 10: 2}, together=16, warm_up=2, rounds=2, pushes=2, requests=40, pace=4_000
 )  # fmt: skip

@@ -1,9 +1,8 @@
-"""Three ways to run dbt: as a process of its own, in this process, or to compute models at an instant."""
+"""Ways to run dbt without waiting for a process of its own to start, which takes longer than most of what dbt does."""
 
-import os
-import subprocess
-import sys
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import pytest
 
 from features import settings
 from features.local import environment
+from tests.times import phase
 
 
+@phase("dbt")
 def dbt(
     arguments: Sequence[str],
     database: str,
@@ -22,22 +23,31 @@ def dbt(
     project: Path = settings.DBT_PROJECT,
     expect_failure: bool = False,
 ) -> str:
-    """Runs dbt as a process of its own on a database of the test server, and gives what it printed."""
-    env = {**os.environ, **environment.dbt(), "PGDATABASE": database}
+    """Runs dbt on a database of the test server, as its command line does but in this process.
+
+    Returns:
+        what it printed, and the error that it ended with.
+    """
+    from dbt.cli.main import dbtRunner
+
+    folders = environment.dbt()
     if project != settings.DBT_PROJECT:
-        env |= {"DBT_PROJECT_DIR": str(project), "DBT_PROFILES_DIR": str(project)}
-        env |= {"DBT_TARGET_PATH": str(project / "target"), "DBT_LOG_PATH": str(project / "logs")}
-    if as_of:
-        env["SKEWLESS_AS_OF"] = as_of
-    command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *arguments]
-    done = subprocess.run(command, env=env, cwd=project, capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
-    assert (done.returncode != 0) == expect_failure, output
+        folders |= {"DBT_PROJECT_DIR": str(project), "DBT_PROFILES_DIR": str(project)}
+        folders |= {"DBT_TARGET_PATH": str(project / "target"), "DBT_LOG_PATH": str(project / "logs")}
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        for name, value in {**folders, "PGDATABASE": database}.items():
+            patch.setenv(name, value)
+        patch.setenv("SKEWLESS_AS_OF", as_of) if as_of else patch.delenv("SKEWLESS_AS_OF", raising=False)
+        done = dbtRunner().invoke(["--no-use-colors", *arguments])
+    output = f"{printed.getvalue()}{done.exception or ''}"
+    assert done.success != expect_failure, output
     return output
 
 
+@phase("dbt")
 def dbt_in_this_process(arguments: Sequence[str], project: Path) -> Any:
-    """Runs dbt without waiting for a process of its own to start, and gives its result."""
+    """Runs dbt on a copy of the project, and gives its result."""
     from dbt.cli.main import dbtRunner
 
     folders = ["--project-dir", project, "--profiles-dir", project]
@@ -45,8 +55,9 @@ def dbt_in_this_process(arguments: Sequence[str], project: Path) -> Any:
     return dbtRunner().invoke([*arguments, "--quiet", *map(str, folders)])
 
 
+@phase("dbt")
 def run_dbt(as_of: datetime, *models: str, project: Path = settings.DBT_PROJECT) -> None:
-    """`dbt run` at an instant, of all models or of some, in this process and on the warehouse in use."""
+    """`dbt run` at an instant, of all models or of some, on the warehouse in use."""
     from dbt.cli.main import dbtRunner
 
     folders = environment.dbt()

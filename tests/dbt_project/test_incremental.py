@@ -25,6 +25,8 @@ from tests.databases import AS_OF, copy_of, drop_database
 from tests.dbt_project.oracle import copy_raw, read, write
 from tests.dbt_project.running import dbt
 
+pytestmark = pytest.mark.features
+
 LATER = "2013-07-02T01:00:00"
 SERVER = warehouse.host()
 TABLES = (

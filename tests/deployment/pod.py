@@ -29,6 +29,7 @@ import psutil
 import pytest
 
 from features.local import postgres, redis
+from tests import processes
 from tests.deployment.compose_file import Service, load
 from tests.places import ROOT
 
@@ -38,6 +39,7 @@ CLONE_NEWNET = 0x40000000
 USERS = {"50000:0": (50000, 0), "postgres": (70001, 70001), "redis": (70002, 70002)}
 POSTGRES_DATA = "/var/lib/postgresql/18/docker"
 READY_SECONDS = 240
+BYTECODE = ROOT / ".run" / "cache" / "bytecode-of-pods"
 # What the network's hosts are called, each at a loopback address of its own.
 ADDRESS = "127.0.1.{}"
 
@@ -61,7 +63,8 @@ for disk in $DISKS; do
     install -d "volumes/${disk%%:*}"
     mount -t tmpfs -o "size=${disk##*:},uid=50000,mode=0775" tmpfs "volumes/${disk%%:*}"
 done
-install -d -m 0777 volumes/bytecode
+install -d volumes/bytecode
+mount --rbind "$BYTECODE" volumes/bytecode
 install -d volumes/clock
 rm -f etc/hosts
 printf '%s' "$HOSTS" > etc/hosts
@@ -98,6 +101,9 @@ class Pod:
         self.jumped = 0
         folder.mkdir(parents=True)
         (folder / "scratch").mkdir()
+        # Kept from pod to pod, and for the next run; whoever a service runs as writes to it.
+        BYTECODE.mkdir(parents=True, exist_ok=True)
+        BYTECODE.chmod(0o777)
         hosts = ["127.0.0.1 localhost"]
         hosts += [f"{ADDRESS.format(number)} {name}" for number, name in enumerate(services, start=1)]
         self._addresses = {line.split()[1]: line.split()[0] for line in hosts}
@@ -108,6 +114,7 @@ class Pod:
             "PATH": os.environ["PATH"],
             "SCRATCH": str(self.folder / "scratch"),
             "CHECKOUT": str(ROOT),
+            "BYTECODE": str(BYTECODE),
             "HOSTS": hosts,
             "DISKS": " ".join(f"{name}:{size}" for name, size in disks.items()),
             "ABOVE_PYTHON": " ".join(str(folder) for folder in Path(sys.executable).resolve().parents if folder.name),
@@ -119,7 +126,7 @@ class Pod:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             assert init.poll() is None, (self.folder / "pod.log").read_text()
-            if any("sleep" in child.cmdline() for child in psutil.Process(init.pid).children()):
+            if any("sleep" in line for line in processes.each(processes.children(init.pid), psutil.Process.cmdline)):
                 return init
             time.sleep(0.05)
         raise Failed("the pod did not start")
@@ -206,19 +213,17 @@ class Pod:
 
     def freeze(self, name: str) -> None:
         """Stops a service without ending it, as a machine that has no time for it does."""
-        for process in self._processes(name):
-            process.suspend()
+        list(processes.each(self._processes(name), psutil.Process.suspend))
 
     def thaw(self, name: str) -> None:
         """Lets a frozen service go on. Who started it stopped as well, as a shell's job does."""
-        for process in self._processes(name):
-            process.resume()
+        list(processes.each(self._processes(name), psutil.Process.resume))
         psutil.Process(self._running[name].pid).resume()
 
     def _processes(self, name: str) -> list[psutil.Process]:
         pid = self.pid(name)
         assert pid is not None, f"{name} does not run"
-        return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        return processes.family(pid)
 
     def execute(
         self, name: str, command: Sequence[str], timeout: float | None = None
@@ -253,8 +258,8 @@ class Pod:
         process = self._running.get(name)
         if process is None or process.poll() is not None:
             return None
-        children = psutil.Process(process.pid).children()
-        return children[0].pid if children else None
+        started = processes.children(process.pid)
+        return started[0].pid if started else None
 
     def signal(self, name: str, number: int) -> int:
         """Sends a signal to a service and waits for its end. Returns how it ended."""
@@ -364,7 +369,7 @@ class Pod:
         """A service's whole environment."""
         programs = f"{postgres.psql().parent}:{_redis_programs()}"
         path = f"/opt/skewless/.venv/bin:{programs}:/usr/local/bin:/usr/bin:/bin"
-        # The image has its bytecode beside the sources; here the first process that needs a module compiles it.
+        # The image has bytecode beside its sources; here the first process that needs a module compiles it for all.
         here = {"PATH": path, "PYTHONPYCACHEPREFIX": "/volumes/bytecode", "PYTHONDONTWRITEBYTECODE": ""}
         return {**self._image, **here, **self._clock, **service.environment}
 

@@ -11,6 +11,8 @@ from features import settings
 from tests.deployment.compose_file import new_variables
 from tests.deployment.pod import Pod, opened
 
+pytestmark = pytest.mark.deployment
+
 EVENT = """
 insert into raw.session_events (event_id, user_id, started_at, duration_seconds, ingested_at)
 values ('a', 'u1', '2013-07-01 10:00+00', 60, '2013-07-01 11:00+00')

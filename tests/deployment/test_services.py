@@ -19,7 +19,7 @@ from tests.deployment.compose_file import FILE, SECRETS, load, new_variables
 from tests.deployment.pod import Pod, opened
 
 # The demo is part of what the first test waits for, beside whatever else this machine does.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.deployment, pytest.mark.timeout(1800)]
 
 DEFAULT = [
     "warehouse",

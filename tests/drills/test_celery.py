@@ -9,7 +9,7 @@ from tests.drills.drill import Drill, deployed
 from tests.drills.leap_day_history import FIRST, hour
 
 # Until a worker's silence is noticed takes a minute and a half, and a retry waits for half a minute.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.drills, pytest.mark.timeout(1200)]
 
 SERVICES = [
     "warehouse", "metadata-db", "redis", "init", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer",

@@ -17,7 +17,7 @@ from tests.drills.drill import MATERIALIZE, Drill, deployed
 from tests.drills.leap_day_history import FIRST, LAST, hour
 
 # A retry waits for half a minute, and what a dead scheduler left for a minute and a half.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.drills, pytest.mark.timeout(1200)]
 
 SERVICES = [
     "warehouse", "metadata-db", "redis", "init", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer",

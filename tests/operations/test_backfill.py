@@ -26,7 +26,7 @@ from tests.operations.deployment import SKEWLESS
 from tests.steps.small_warehouse import HISTORY, LATER, hours, load, session
 
 # Half a dozen runs of a dozen tasks, on a machine that may have other things to do.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.operations, pytest.mark.timeout(1800)]
 
 FIRST, LAST = "2013-07-02T00:00:00", "2013-07-02T02:00:00"
 PARTITIONS = hours(LATER, 3)

@@ -27,6 +27,8 @@ from tests.databases import execute, rows
 from tests.operations.deployment import Deployment, deployment, scores
 from tests.steps.small_warehouse import EARLIER, LATER, live
 
+pytestmark = pytest.mark.operations
+
 NOW = datetime(2026, 7, 14, 12, tzinfo=UTC)
 
 

@@ -31,7 +31,7 @@ from tests.places import ROOT
 from tests.steps.small_warehouse import HISTORY, load, session
 
 # One Airflow is started for all of them, beside whatever else this machine does.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.operations, pytest.mark.timeout(1800)]
 
 AS_OF = "2013-07-02T00:00:00"
 FEATURES, ROLLBACK = demo.CHAIN[0], "rollback_features"

@@ -13,6 +13,8 @@ from cryptography.fernet import Fernet
 from features.migrations import create_database
 from tests.databases import drop_database
 
+pytestmark = pytest.mark.operations
+
 DATABASE = "skewless_rotated"
 
 

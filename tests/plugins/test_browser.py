@@ -10,6 +10,8 @@ import pytest
 from tests.plugins.addresses import address, pages
 from tests.plugins.browser_user import THEMES, Looker, every_look
 
+pytestmark = pytest.mark.pages
+
 
 @pytest.fixture(scope="module", params=every_look(), ids=lambda look: f"{look[0]} {look[1]}px")
 def look(request: pytest.FixtureRequest) -> dict[str, Any]:

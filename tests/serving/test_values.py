@@ -64,6 +64,8 @@ feature_rows = st.fixed_dictionaries({name: st.none() | values for name, values 
 def same(value: Any) -> Any:
     """What equals another such thing only if the values are the same, NaN, -0.0 and trailing zeros included."""
     match value:
+        case datetime() if value.tzinfo:
+            return value.astimezone(UTC)  # for Python, one that a clock change skips equals none of another zone
         case float():
             return "NaN" if math.isnan(value) else struct.pack(">d", value)
         case Decimal():
@@ -81,6 +83,7 @@ def same(value: Any) -> Any:
 @given(feature_rows)
 @example(dict.fromkeys(TYPES))
 @example({"an_instant": datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), "a_local_time": datetime(1, 1, 1)})  # noqa: DTZ001
+@example({"an_instant": datetime(2024, 10, 27, 2, tzinfo=ZoneInfo("Europe/Monaco"))})
 def test_what_is_packed_comes_back(row: dict[str, Any]) -> None:
     assert same(unpack(pack(row))) == same(row)
     assert same(unpack(pack(list(row.values())))) == same(list(row.values()))
