@@ -201,10 +201,24 @@ bench-health: install-dev ## What the pages of Feature health cost over a long h
 	$(BIN)/python -m tests.benchmarks.bench_health $(BENCH_ARGS)
 
 .PHONY: lint
-lint: install-dev manifest ## ruff, mypy, sqlfluff
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+lint: install-dev ## ruff, mypy, sqlfluff and dbt parse, whatever the others find [JOBS=2 at a time]
+	@$(MAKE) --jobs $(JOBS) --keep-going --output-sync=target --no-print-directory \
+		lint-types manifest lint-python lint-format lint-sql
+
+.PHONY: lint-types
+lint-types: install-dev
 	$(BIN)/mypy
+
+.PHONY: lint-python
+lint-python: install-dev
+	$(BIN)/ruff check .
+
+.PHONY: lint-format
+lint-format: install-dev
+	$(BIN)/ruff format --check .
+
+.PHONY: lint-sql
+lint-sql: install-dev
 	$(BIN)/sqlfluff lint dbt_project/models --disable-progress-bar
 
 .PHONY: lock

@@ -5,8 +5,19 @@ from datetime import timedelta
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import PartitionedAssetTimetable, dag, task
 
-from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, approved, as_of_of, emit, retraining_wanted
+from features.contract import ApprovalSettings, Model
+from features.orchestration import (
+    CONTRACT,
+    DEFAULT_ARGS,
+    GIVEN,
+    DagRun,
+    OutletEvents,
+    Tag,
+    approved,
+    as_of_of,
+    emit,
+    retraining_wanted,
+)
 
 DOCS = """
 ### {name}_approval
@@ -36,9 +47,7 @@ decides.
 """
 
 
-def approval_dag(model: Model) -> None:
-    approval = model.retraining.approval
-
+def approval_dag(model: Model, approval: ApprovalSettings) -> None:
     @dag(
         dag_id=f"{model.name}_approval",
         schedule=PartitionedAssetTimetable(assets=retraining_wanted(model)),
@@ -50,19 +59,19 @@ def approval_dag(model: Model) -> None:
     )
     def approve() -> None:
         @task
-        def reason(*, dag_run) -> str:
+        def reason(*, dag_run: DagRun = GIVEN) -> str:
             from features.steps import decide as step
 
             return step.reason_of(model, as_of_of(dag_run))
 
         @task.short_circuit
-        def is_still_allowed(*, dag_run) -> bool:
+        def is_still_allowed(*, dag_run: DagRun = GIVEN) -> bool:
             from features.steps import decide as step
 
             return step.is_still_allowed(model, as_of_of(dag_run))
 
         @task(outlets=[approved(model)])
-        def start_training(*, dag_run, outlet_events) -> None:
+        def start_training(*, dag_run: DagRun = GIVEN, outlet_events: OutletEvents = GIVEN) -> None:
             emit(outlet_events, approved(model), as_of_of(dag_run), {})
 
         ask = ApprovalOperator(
@@ -80,4 +89,4 @@ def approval_dag(model: Model) -> None:
 
 for declared in CONTRACT.models.values():
     if declared.retraining.approval:
-        approval_dag(declared)
+        approval_dag(declared, declared.retraining.approval)

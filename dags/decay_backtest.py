@@ -1,10 +1,12 @@
 """One decay backtest for each model that dbt declares: how fast does it age, and how old may it become?"""
 
+from typing import Any
+
 from airflow.sdk import CronPartitionTimetable, dag, task
 
 from features import settings
 from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of
+from features.orchestration import CONTRACT, DEFAULT_ARGS, GIVEN, DagRun, Tag, as_of_of
 
 DOCS = """
 ### {name}_decay_backtest
@@ -48,7 +50,7 @@ def decay_dag(model: Model) -> None:
     )
     def decay_backtest() -> None:
         @task
-        def measure(*, dag_run) -> dict:
+        def measure(*, dag_run: DagRun = GIVEN) -> dict[str, Any]:
             from features.steps import backtest as step
 
             return step.backtest_decay(model, as_of_of(dag_run))

@@ -1,9 +1,24 @@
 """One drift Dag for each model that dbt declares."""
 
+from typing import Any
+
 from airflow.sdk import PartitionedAssetTimetable, TriggerRule, dag, task
 
 from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, measured, watched
+from features.orchestration import (
+    CONTRACT,
+    DEFAULT_ARGS,
+    GIVEN,
+    DagRun,
+    OutletEvents,
+    Passed,
+    Tag,
+    TaskInstance,
+    as_of_of,
+    emit,
+    measured,
+    watched,
+)
 from features.steps.tell import channels
 
 DOCS = """
@@ -54,27 +69,34 @@ def drift_dag(model: Model) -> None:
     )
     def drift() -> None:
         @task
-        def plan(*, dag_run) -> dict:
+        def plan(*, dag_run: DagRun = GIVEN) -> dict[str, Any]:
             from features.steps import watch as step
 
             return step.plan(model, as_of_of(dag_run))
 
         @task
-        def list_features(planned) -> list[str]:
-            return planned["features"]
+        def list_features(planned: Passed) -> list[str]:
+            return list(planned["features"])
 
         @task(map_index_template="{{ feature }}")
-        def watch(feature: str, planned: dict, *, dag_run) -> dict:
+        def watch(feature: str, planned: Passed, *, dag_run: DagRun = GIVEN) -> dict[str, Any]:
             from airflow.sdk import get_current_context
 
             from features.steps import watch as step
 
-            get_current_context()["feature"] = feature
+            # Airflow lets a task add names for its map_index_template, which its types do not know.
+            get_current_context()["feature"] = feature  # type: ignore[typeddict-unknown-key]
             return step.watch_feature(model, feature, planned, as_of_of(dag_run))
 
         # Whatever became of some features, the others are concluded from.
         @task(outlets=[watched(model)], trigger_rule=TriggerRule.ALL_DONE)
-        def conclude(planned, findings, *, dag_run, outlet_events) -> dict:
+        def conclude(
+            planned: Passed,
+            findings: Passed,
+            *,
+            dag_run: DagRun = GIVEN,
+            outlet_events: OutletEvents = GIVEN,
+        ) -> dict[str, Any]:
             from features.steps import conclude as step
 
             concluded = step.conclude(model, planned, [found for found in findings or [] if found], as_of_of(dag_run))
@@ -83,7 +105,7 @@ def drift_dag(model: Model) -> None:
 
         # One task per channel, so that trying one again repeats no other. Nothing waits for them.
         @task
-        def tell(concluded, channel: str, *, dag_run, ti) -> list[str]:
+        def tell(concluded: Passed, channel: str, *, dag_run: DagRun = GIVEN, ti: TaskInstance = GIVEN) -> list[str]:
             from features.steps import tell as step
 
             log_of_conclude = f"{ti.log_url.rpartition('/tasks/')[0]}/tasks/conclude"

@@ -1,9 +1,22 @@
 """One Dag for each model that dbt declares: what it was asked, what it saw, and how right it was."""
 
+from typing import Any
+
 from airflow.sdk import PartitionedAssetTimetable, TriggerRule, dag, task
 
 from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, measured, scored
+from features.orchestration import (
+    CONTRACT,
+    DEFAULT_ARGS,
+    GIVEN,
+    DagRun,
+    OutletEvents,
+    Tag,
+    as_of_of,
+    emit,
+    measured,
+    scored,
+)
 
 DOCS = """
 ### {name}_inference
@@ -54,32 +67,32 @@ def inference_dag(model: Model) -> None:
     )
     def inference() -> None:
         @task
-        def compare_served(*, dag_run) -> dict:
+        def compare_served(*, dag_run: DagRun = GIVEN) -> dict[str, Any]:
             from features.steps import compare_served as step
 
             return step.compare_served(model, as_of_of(dag_run))
 
         @task
-        def measure_performance(*, dag_run) -> dict:
+        def measure_performance(*, dag_run: DagRun = GIVEN) -> dict[str, Any]:
             from features.steps import measure as step
 
             return step.measure(model, as_of_of(dag_run))
 
         @task
-        def summarise_inference(*, dag_run) -> dict:
+        def summarise_inference(*, dag_run: DagRun = GIVEN) -> dict[str, Any]:
             from features.steps import summarise_inference as step
 
             return step.summarise_inference(model, as_of_of(dag_run))
 
         @task
-        def thin_log(*, dag_run) -> int:
+        def thin_log(*, dag_run: DagRun = GIVEN) -> int:
             from features.steps import retain as step
 
             return step.thin_log(model, as_of_of(dag_run))
 
         # Whatever became of these, drift is watched and the policy asked.
         @task(outlets=[measured(model)], trigger_rule=TriggerRule.ALL_DONE)
-        def hand_on(*, dag_run, outlet_events) -> None:
+        def hand_on(*, dag_run: DagRun = GIVEN, outlet_events: OutletEvents = GIVEN) -> None:
             emit(outlet_events, measured(model), as_of_of(dag_run), {})
 
         # A Dag run is as its last tasks are: without this one, hand_on would hide a red task.

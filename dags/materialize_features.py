@@ -1,10 +1,23 @@
 """Materialises and publishes features, hour by hour."""
 
+from typing import Any
+
 from airflow.sdk import CronPartitionTimetable, Param, chain, dag, task
 
 from features import settings
 from features.dbt_tasks import dbt_models
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, published
+from features.orchestration import (
+    CONTRACT,
+    DEFAULT_ARGS,
+    GIVEN,
+    DagRun,
+    OutletEvents,
+    Params,
+    Tag,
+    as_of_of,
+    emit,
+    published,
+)
 
 DOCS = """
 ### materialize_features
@@ -80,7 +93,13 @@ def materialize_features() -> None:
     )
 
     @task
-    def publish(view: str, *, dag_run, params, outlet_events) -> dict:
+    def publish(
+        view: str,
+        *,
+        dag_run: DagRun = GIVEN,
+        params: Params = GIVEN,
+        outlet_events: OutletEvents = GIVEN,
+    ) -> dict[str, Any]:
         from features.steps import publish as step
 
         facts = step.publish(CONTRACT.feature_views[view], as_of_of(dag_run), params["accept_skew"])
@@ -88,14 +107,14 @@ def materialize_features() -> None:
         return facts
 
     @task
-    def thin_snapshots(*, dag_run) -> dict:
+    def thin_snapshots(*, dag_run: DagRun = GIVEN) -> dict[str, Any]:
         from features.steps import retain as step
 
         return {view.name: step.thin(view, as_of_of(dag_run)) for view in VIEWS}
 
     # By itself: a Redis that is away must not look like a publication that failed.
     @task
-    def push_online() -> list[dict]:
+    def push_online() -> list[dict[str, Any]]:
         from features.steps import push_online as step
 
         return step.push_online(VIEWS)

@@ -1,12 +1,20 @@
 """One retraining Dag for each model that dbt declares."""
 
+from typing import Any
+
 from airflow.sdk import Param, PartitionedAssetTimetable, TriggerRule, dag, task
 
 from features.contract import Model
 from features.orchestration import (
     CONTRACT,
     DEFAULT_ARGS,
+    GIVEN,
+    DagRun,
+    OutletEvents,
+    Params,
+    Passed,
     Tag,
+    TaskInstance,
     as_of_of,
     dags_in_flight,
     emit,
@@ -73,7 +81,7 @@ def retraining_dag(model: Model) -> None:
     )
     def retraining() -> None:
         @task
-        def decide(*, dag_run, params, ti) -> dict:
+        def decide(*, dag_run: DagRun = GIVEN, params: Params = GIVEN, ti: TaskInstance = GIVEN) -> dict[str, Any]:
             from features.steps import decide as step
 
             under_way = [ti.get_dr_count(dag, states=["queued", "running"]) for dag in dags_in_flight(model)]
@@ -82,16 +90,16 @@ def retraining_dag(model: Model) -> None:
             )
 
         @task.short_circuit
-        def is_wanted(decision) -> bool:
-            return decision["should_retrain"]
+        def is_wanted(decision: Passed) -> bool:
+            return bool(decision["should_retrain"])
 
         @task(outlets=[retraining_wanted(model)])
-        def start_training(decision, *, dag_run, outlet_events) -> None:
+        def start_training(decision: Passed, *, dag_run: DagRun = GIVEN, outlet_events: OutletEvents = GIVEN) -> None:
             emit(outlet_events, retraining_wanted(model), as_of_of(dag_run), decision)
 
         # Whatever became of the decision. A red one shows all the same: start_training does not run.
         @task(trigger_rule=TriggerRule.ALL_DONE)
-        def score_tests(*, dag_run) -> dict:
+        def score_tests(*, dag_run: DagRun = GIVEN) -> dict[str, Any]:
             from features.steps import score_tests as step
 
             return step.score_tests(model, as_of_of(dag_run))

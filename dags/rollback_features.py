@@ -1,8 +1,10 @@
 """Serves an earlier publication again, by hand."""
 
+from typing import Any
+
 from airflow.sdk import Param, dag, task
 
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag
+from features.orchestration import CONTRACT, DEFAULT_ARGS, GIVEN, Params, Tag
 
 DOCS = """
 ### rollback_features
@@ -53,7 +55,7 @@ All of it: the same publication is live again, and the ledger has one row more.
 )
 def rollback_features() -> None:
     @task
-    def roll_back(*, params) -> dict:
+    def roll_back(*, params: Params = GIVEN) -> dict[str, Any]:
         from features.partition import parse_as_of
         from features.steps import roll_back as step
 
@@ -63,7 +65,7 @@ def rollback_features() -> None:
         return facts
 
     @task
-    def push_online(*, params) -> list[dict]:
+    def push_online(*, params: Params = GIVEN) -> list[dict[str, Any]]:
         from features.steps import push_online as step
 
         return step.push_online([CONTRACT.feature_view(params["view"])])

@@ -1,9 +1,11 @@
 """For each model that dbt declares, the way back to an earlier champion."""
 
+from typing import Any
+
 from airflow.sdk import Param, dag, task
 
 from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag
+from features.orchestration import CONTRACT, DEFAULT_ARGS, GIVEN, DagRun, Params, Tag
 
 DOCS = """
 ### {name}_rollback
@@ -57,7 +59,7 @@ def rollback_dag(model: Model) -> None:
     )
     def rollback() -> None:
         @task
-        def roll_back(*, params, dag_run) -> dict:
+        def roll_back(*, params: Params = GIVEN, dag_run: DagRun = GIVEN) -> dict[str, Any]:
             from features.steps import roll_back_model as step
 
             return step.roll_back_model(model, params["version"], params["because"], dag_run.run_id)

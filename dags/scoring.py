@@ -1,9 +1,23 @@
 """One scoring Dag for each model that dbt declares."""
 
+from typing import Any
+
 from airflow.sdk import PartitionedAssetTimetable, dag, task
 
 from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, published, scored
+from features.orchestration import (
+    CONTRACT,
+    DEFAULT_ARGS,
+    GIVEN,
+    DagRun,
+    OutletEvents,
+    Passed,
+    Tag,
+    as_of_of,
+    emit,
+    published,
+    scored,
+)
 
 DOCS = """
 ### {name}_scoring
@@ -48,7 +62,7 @@ def scoring_dag(model: Model) -> None:
     )
     def scoring() -> None:
         @task(outlets=[scored(model)])
-        def score(*, dag_run, outlet_events) -> dict:
+        def score(*, dag_run: DagRun = GIVEN, outlet_events: OutletEvents = GIVEN) -> dict[str, Any]:
             from features.steps import score as step
 
             facts = step.score(model, as_of_of(dag_run))
@@ -57,7 +71,7 @@ def scoring_dag(model: Model) -> None:
 
         # Red when nobody was; the chain has gone on, since the policy is what asks for a champion that can.
         @task
-        def somebody_was_scored(facts) -> None:
+        def somebody_was_scored(facts: Passed) -> None:
             from features.steps import score as step
 
             step.refuse_unscored(facts)

@@ -1,10 +1,12 @@
 """One self-test Dag for each model that dbt declares: is the drift monitor quiet when it should be, and awake?"""
 
+from typing import Any
+
 from airflow.sdk import CronPartitionTimetable, dag, task
 
 from features import settings
 from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of
+from features.orchestration import CONTRACT, DEFAULT_ARGS, GIVEN, DagRun, Passed, Tag, as_of_of
 
 DOCS = """
 ### {name}_drift_self_test
@@ -48,22 +50,23 @@ def self_test_dag(model: Model) -> None:
     )
     def self_test() -> None:
         @task
-        def plan(*, dag_run) -> dict:
+        def plan(*, dag_run: DagRun = GIVEN) -> dict[str, Any]:
             from features.steps import watch as step
 
             return step.plan(model, as_of_of(dag_run))
 
         @task
-        def list_features(planned) -> list[str]:
-            return planned["features"]
+        def list_features(planned: Passed) -> list[str]:
+            return list(planned["features"])
 
         @task(map_index_template="{{ feature }}")
-        def replay(feature: str, planned: dict, *, dag_run) -> list[dict]:
+        def replay(feature: str, planned: Passed, *, dag_run: DagRun = GIVEN) -> list[dict[str, Any]]:
             from airflow.sdk import get_current_context
 
             from features.steps import self_test as step
 
-            get_current_context()["feature"] = feature
+            # Airflow lets a task add names for its map_index_template, which its types do not know.
+            get_current_context()["feature"] = feature  # type: ignore[typeddict-unknown-key]
             return step.self_test(model, feature, planned, as_of_of(dag_run))
 
         planned = plan()

@@ -1,9 +1,23 @@
 """One training Dag for each model that dbt declares."""
 
+from typing import Any
+
 from airflow.sdk import PartitionedAssetTimetable, dag, task
 
 from features.contract import Model
-from features.orchestration import CONTRACT, DEFAULT_ARGS, Tag, as_of_of, emit, trained, training_wanted
+from features.orchestration import (
+    CONTRACT,
+    DEFAULT_ARGS,
+    GIVEN,
+    DagRun,
+    OutletEvents,
+    Passed,
+    Tag,
+    as_of_of,
+    emit,
+    trained,
+    training_wanted,
+)
 
 DOCS = """
 ### {name}_training
@@ -57,13 +71,13 @@ def training_dag(model: Model) -> None:
     )
     def training() -> None:
         @task
-        def train(*, dag_run) -> str:
+        def train(*, dag_run: DagRun = GIVEN) -> str:
             from features.steps import train as step
 
             return step.train(model, as_of_of(dag_run))
 
         @task(outlets=[trained(model)])
-        def promote(version: str, *, dag_run, outlet_events) -> dict:
+        def promote(version: Passed, *, dag_run: DagRun = GIVEN, outlet_events: OutletEvents = GIVEN) -> dict[str, Any]:
             from features.steps import promote as step
 
             facts = step.promote(model, version, as_of_of(dag_run))

@@ -11,9 +11,10 @@ Where the exposure wants approvals, <model>_approval stands between the last two
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.types import DagRunProtocol, OutletEventAccessorsProtocol, RuntimeTaskInstanceProtocol
 
 from features import settings
 from features.contract import Contract, FeatureView, Model, read_contract
@@ -29,6 +30,15 @@ class Tag(StrEnum):
     RETRAINING = "retraining"
     TRAINING = "training"
 
+
+# What a task gets from another: where the Dag is wired it is an XComArg, and the value when the task runs.
+Passed: TypeAlias = Any
+# What Airflow gives a task that has a parameter of such a name; None is the only default it allows.
+GIVEN: Any = None
+DagRun: TypeAlias = DagRunProtocol
+OutletEvents: TypeAlias = OutletEventAccessorsProtocol
+TaskInstance: TypeAlias = RuntimeTaskInstanceProtocol
+Params: TypeAlias = Mapping[str, Any]
 
 CONTRACT: Contract = read_contract(settings.MANIFEST)
 
@@ -104,12 +114,12 @@ def trained(model: Model) -> Asset:
     return Asset(name=f"{model.name}/model")
 
 
-def as_of_of(dag_run: Any) -> datetime:
+def as_of_of(dag_run: DagRun) -> datetime:
     """The instant a run computes: its partition key."""
     return parse_as_of(dag_run.partition_key)
 
 
-def emit(outlet_events: Any, asset: Asset, as_of: datetime, facts: Mapping[str, Any]) -> None:
+def emit(outlet_events: OutletEvents, asset: Asset, as_of: datetime, facts: Mapping[str, Any]) -> None:
     """Tells the Dags that wait for this partition, with a few facts for Airflow's asset page."""
     outlet_events[asset].extra = dict(facts)
     outlet_events[asset].add_partitions(format_key(as_of))

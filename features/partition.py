@@ -10,6 +10,8 @@ def parse_as_of(key: str | None) -> datetime:
 
     >>> parse_as_of("2013-07-01T00:00:00")
     datetime.datetime(2013, 7, 1, 0, 0, tzinfo=datetime.timezone.utc)
+    >>> parse_as_of("2013-07-01T02:00:00+02:00") == parse_as_of("2013-07-01T00:00:00")
+    True
 
     Raises:
         SkewlessError: when the run has no key, or one that is no instant on the hour.
@@ -30,5 +32,9 @@ def parse_as_of(key: str | None) -> datetime:
 
 
 def format_key(as_of: datetime) -> str:
-    """The partition key of an instant."""
+    """The partition key of an instant.
+
+    >>> format_key(parse_as_of("2013-07-01T02:00:00+02:00"))
+    '2013-07-01T00:00:00'
+    """
     return as_of.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")

@@ -48,4 +48,4 @@ if __name__ == "__main__":
     if sys.platform == "linux" and sys.argv[1:2] == ["scheduler"]:
         os.register_at_fork(after_in_child=_end_with_parent)
     sys.argv[0] = "airflow"
-    main()  # type: ignore[no-untyped-call]
+    main()

@@ -48,7 +48,7 @@ def rows(query: str) -> list[tuple[Any, ...]]:
         return connection.cursor(row_factory=tuple_row).execute(query).fetchall()
 
 
-def execute(statement: str, *parameters: object) -> int:
+def execute(statement: warehouse.Query, *parameters: object) -> int:
     """Runs a statement on the warehouse in use, as a person with psql might. Returns how many rows it touched."""
     with warehouse.connect() as connection:
         return connection.execute(statement, parameters or None).rowcount

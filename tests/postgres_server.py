@@ -34,7 +34,9 @@ def system_programs() -> Path:
     if found:
         return found[-1].parent
     nowhere = "no PostgreSQL is installed under /usr/lib/postgresql; apt-get install postgresql"
-    pytest.fail(nowhere) if browsing.is_required() else pytest.skip(nowhere)
+    if browsing.is_required():
+        pytest.fail(nowhere)
+    pytest.skip(nowhere)
 
 
 @dataclass(frozen=True)

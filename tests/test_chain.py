@@ -174,7 +174,7 @@ def churn(up: subprocess.Popen[str], home: Path) -> Model:
     return read_contract(manifest_of(home)).model("churn")
 
 
-def rows(query: str) -> list[tuple[object, ...]]:
+def rows(query: str) -> list[tuple[Any, ...]]:
     with warehouse.connect() as connection:
         return [tuple(row.values()) for row in connection.execute(query)]
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from features.contract import DriftSettings, Model
 from features.drift.decision import DriftStatus
 from features.drift.report import Subject
 from features.ingest import reading
-from features.local import summary
+from features.local import environment, summary
 from features.scorecard.rubric import TESTS
 from features.steps.conclude import conclude
 from features.steps.decide import gather
@@ -148,8 +149,8 @@ def run(*arguments: str) -> Result:
     """A command in this process, in the warehouse of the test; colours are kept."""
     with pytest.MonkeyPatch.context() as patch:
         # `main` makes this process a command: its environment, its signals.
-        patch.setattr(cli.environment, "postgres", dict)
-        patch.setattr(cli.signal, "signal", lambda number, handler: None)
+        patch.setattr(environment, "postgres", dict)
+        patch.setattr(signal, "signal", lambda number, handler: None)
         return CliRunner().invoke(cli.main, arguments, color=True)
 
 
@@ -355,7 +356,7 @@ def test_an_audit_without_a_champion_is_one_line_and_exit_code_1(broken: Any, mo
 
 
 def test_without_redis_a_push_says_how_to_get_one(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.environment, "online", dict)
+    monkeypatch.setattr(environment, "online", dict)
     assert "There is no Redis: set REDIS_URL" in text(run("push-online"))
 
 

@@ -298,7 +298,7 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_file(original: TrainingExtract,
 
 def skewless(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The command, as people run it."""
-    command = [Path(sys.executable).with_name("skewless"), *arguments]
+    command = [str(Path(sys.executable).with_name("skewless")), *arguments]
     return subprocess.run(command, env=os.environ, cwd=cwd, capture_output=True, text=True, check=False)
 
 

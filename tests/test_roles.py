@@ -110,7 +110,7 @@ def serve(churn: Model) -> None:
         unknown = store.read_user_features_or_compute("nobody", at=AS_OF)
         assert (known.served_from, unknown.served_from) == ("postgres", "computed")
     with ProductionInferenceTracker("churn", "1", known.feature_version) as tracker:
-        request = {"entity_id": "N14228", "features": known.features, "as_of": known.as_of}
+        request: dict[str, Any] = {"entity_id": "N14228", "features": known.features, "as_of": known.as_of}
         with tracker.track_inference(**request, logged_at=AS_OF) as inference:
             inference.log_prediction(0.5)
     assert (tracker.statistics().written, tracker.statistics().rejected) == (1, 0)
@@ -381,7 +381,7 @@ def test_a_login_can_be_changed(guarded: PostgresServer, monkeypatch: pytest.Mon
 
 
 def test_a_command_makes_one_and_prints_no_password(guarded: PostgresServer) -> None:
-    command = [Path(sys.executable).with_name("skewless"), "create-login", "by_command", "--role", "trainer"]
+    command = [str(Path(sys.executable).with_name("skewless")), "create-login", "by_command", "--role", "trainer"]
     env = os.environ | {"SKEWLESS_NEW_PASSWORD": "given by a variable"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert done.stdout == "by_command may log in: trainer scores, watches, decides and trains, on what dbt made.\n"

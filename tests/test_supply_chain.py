@@ -129,7 +129,7 @@ def test_a_service_that_answers_with_an_error_fails_the_audit(lock: Path, pyproj
 def test_a_package_of_which_nothing_is_said_fails_the_audit(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"dependencies": [{"name": "leaky", "version": "1.2", "vulns": []}, {"name": "sound", "skip_reason": "?"}]}
     answer = subprocess.CompletedProcess([], 0, stdout=json.dumps(said), stderr="")
-    monkeypatch.setattr(audit.subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
     with pytest.raises(SystemExit, match=r"was not audited: nothing was said about sound\n"):
         audit.ask(lock)
 

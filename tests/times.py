@@ -74,7 +74,7 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Called for the setup, the call and the teardown of each test, of every worker."""
-        self._files[report.nodeid.partition("::")[0]][report.when or "call"] += report.duration
+        self._files[report.nodeid.partition("::")[0]][report.when] += report.duration
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object) -> None:

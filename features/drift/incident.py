@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 from features.contract import Severity
 from features.drift.cause import Cause
 
+# What a person may say of an incident.
+Verdict: TypeAlias = Literal["genuine", "benign"]
 # Longer than the windows that alarm most, so that an incident does not flicker.
 QUIET_HOURS = 24
 # The worst cause speaks for the incident; what is sick comes before what is news.
@@ -57,7 +60,7 @@ class Incident:
     incident_id: int | None = None
     closed_at: datetime | None = None
     closed_because: str | None = None
-    verdict: str | None = None
+    verdict: Verdict | None = None
 
     @property
     def features(self) -> tuple[str, ...]:

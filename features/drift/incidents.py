@@ -3,12 +3,12 @@
 import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from features import warehouse
 from features.contract import Model, Severity
 from features.drift.cause import Cause
-from features.drift.incident import Finding, Incident, Step
+from features.drift.incident import Finding, Incident, Step, Verdict
 from features.errors import SkewlessError
 
 BEFORE_ALL = datetime(1, 1, 1, tzinfo=UTC)
@@ -99,9 +99,7 @@ def write_incident(connection: warehouse.Connection, model: Model, step: Step) -
     return replace(step, incident=replace(incident, incident_id=stored["incident_id"]))
 
 
-def resolve(
-    connection: warehouse.Connection, incident_id: int, verdict: Literal["genuine", "benign"], note: str | None
-) -> Incident:
+def resolve(connection: warehouse.Connection, incident_id: int, verdict: Verdict, note: str | None) -> Incident:
     """Keeps what a person concluded: it blocks no retraining any more, and a benign one's hours count as healthy.
 
     Raises:

@@ -27,9 +27,17 @@ class FeatureDriftMonitor:
         false_alarms_per_week: expected at most over all features, when each is checked once an hour.
 
     Example:
-        >>> monitor = FeatureDriftMonitor({"minutes": train["minutes"]})
-        >>> monitor.check("minutes", served["minutes"], as_of).status
+        >>> from datetime import UTC
+        >>> as_of = datetime(2013, 7, 15, 12, tzinfo=UTC)
+        >>> trained_on = np.random.default_rng(1).gamma(2, 10, size=2000)
+        >>> served = np.random.default_rng(2).gamma(2, 10, size=500)
+        >>> monitor = FeatureDriftMonitor({"minutes": trained_on})
+        >>> monitor.check("minutes", served, as_of).status
         <DriftStatus.OK: 'ok'>
+        >>> monitor.check("minutes", 60 * served, as_of).status  # seconds instead of minutes
+        <DriftStatus.CRITICAL: 'critical'>
+        >>> monitor.check("minutes", [], as_of).detail
+        '0 entities with a value; 470 are needed.'
     """
 
     def __init__(

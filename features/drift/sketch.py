@@ -151,7 +151,11 @@ def _is_missing(value: Any) -> bool:
 
 
 def as_category(value: Any) -> str | None:
-    """A value as PostgreSQL writes it; None when it is missing. A whole number is one, however it is stored."""
+    """A value as PostgreSQL writes it; None when it is missing. A whole number is one, however it is stored.
+
+    >>> as_category(3.0), as_category(True), as_category("new"), as_category(float("nan"))
+    ('3', 'true', 'new', None)
+    """
     if _is_missing(value):
         return None
     if isinstance(value, float) and value.is_integer():

@@ -280,6 +280,9 @@ def closed_form(slope: float, costs: CostSettings) -> float:
     """The age in days at which retraining costs least, sqrt(2 C / (v slope)), where the loss rises in proportion.
 
     The cost per day, C / T + v slope T / 2, is least there. Infinite where it does not rise.
+
+    >>> closed_form(slope=0.001, costs=CostSettings(training=50, loss_per_day=1000))
+    10.0
     """
     return math.sqrt(2 * costs.training / (costs.loss_per_day * slope)) if slope > 0 else math.inf
 

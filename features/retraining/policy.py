@@ -32,7 +32,21 @@ JUDGED = frozenset({"ok", "warning", "critical"})
 
 
 class RetrainingPolicy:
-    """Seven triggers and six guards of a maintenance cycle; their bounds are the exposure's `retraining`."""
+    """Seven triggers and six guards of a maintenance cycle; their bounds are the exposure's `retraining`.
+
+    Example:
+        >>> from datetime import UTC
+        >>> as_of = datetime(2013, 7, 15, tzinfo=UTC)
+        >>> champion = Champion("3", as_of - timedelta(days=40), holdout_metric=0.71, feature_version="a1b2c3")
+        >>> policy = RetrainingPolicy(RetrainingSettings(max_model_age=30))
+        >>> decision = policy.evaluate(PolicyInputs(champion, feature_version="a1b2c3"), as_of)
+        >>> decision.outcome, decision.trigger
+        (<Outcome.RETRAIN: 'retrain'>, <RetrainingTrigger.SCHEDULED: 'scheduled'>)
+        >>> being_trained = PolicyInputs(champion, feature_version="a1b2c3", in_flight=1)
+        >>> decision = policy.evaluate(being_trained, as_of)
+        >>> decision.outcome, [block.guard for block in decision.blocked_by]
+        (<Outcome.BLOCKED: 'blocked'>, [<Guard.IN_FLIGHT: 'in_flight'>])
+    """
 
     def __init__(self, settings: RetrainingSettings) -> None:
         self.settings = settings

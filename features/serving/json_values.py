@@ -27,6 +27,9 @@ def json_text(features: Mapping[str, Any]) -> str:
     Numbers of Python, numpy and `decimal` stay exactly what they are; dates and times become ISO text, a timedelta what
     PostgreSQL reads as an interval; None, pandas' NA and NaT become null.
 
+    >>> json_text({"sessions": np.int64(3), "price": Decimal("0.10"), "since": date(2013, 7, 1), "plan": None})
+    '{"sessions": 3, "price": 0.10, "since": "2013-07-01", "plan": null}'
+
     Raises:
         SkewlessError: naming the feature and the type of what is none of these, or of text that PostgreSQL refuses.
     """

@@ -14,6 +14,10 @@ class Sampler:
 
     With another salt another share is sampled, and independently so. Whoever knows the salt can choose ids that are
     never sampled.
+
+    >>> one_in_ten = Sampler(0.1, salt="churn")
+    >>> sum(one_in_ten.samples(f"request-{number}") for number in range(10_000))
+    975
     """
 
     __slots__ = ("_key", "_threshold")

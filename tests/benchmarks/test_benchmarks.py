@@ -105,7 +105,7 @@ def test_a_wrong_and_a_missing_row_are_found(bench: Bench) -> None:
     with warehouse.connect() as connection:
         right = answers.naive(connection, 10)
     wrong = right.copy()
-    wrong.loc[3, "session_count"] += 1
+    wrong["session_count"] += wrong.index == 3
     with pytest.raises(answers.AnswersDiffer, match="differs on 1 of 10 rows"):
         answers.require_equal(right, wrong, "wrong")
     with pytest.raises(answers.AnswersDiffer, match="differs on 1 of 10 rows"):
@@ -116,7 +116,7 @@ def test_a_wrong_latest_row_is_found(bench: Bench, tmp_path: Path) -> None:
     (judge,) = latest_row.run(bench)
     assert judge.answer is not None
     other = answers.read(judge.answer)
-    other.loc[other["session_count"].first_valid_index(), "session_count"] += 1
+    other["session_count"] += other.index == other["session_count"].first_valid_index()
     other.to_parquet(tmp_path / "other.parquet")
     with pytest.raises(answers.AnswersDiffer, match="differs on 1 of"):
         latest_row.judged([judge, Outcome("other", (1.0,), SIZES.labels, answer=tmp_path / "other.parquet")])

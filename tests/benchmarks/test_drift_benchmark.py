@@ -98,12 +98,13 @@ def test_a_threshold_is_the_largest_of_its_kind() -> None:
 
 
 def test_no_alarm_still_has_an_upper_bound() -> None:
-    assert false_alarms.poisson_interval(0) == (0.0, pytest.approx(3.689, abs=1e-3))
+    assert false_alarms.poisson_interval(0) == pytest.approx((0.0, 3.689), abs=1e-3)
     assert false_alarms.poisson_interval(10) == pytest.approx((4.795, 18.390), abs=1e-3)
 
 
 def _findings() -> Findings:
-    late, soon = [9, 9, None], [2, 3, 4]
+    late: list[int | None] = [9, 9, None]
+    soon: list[int | None] = [2, 3, 4]
     calm = [Found("iid", 1_000, who, CALM, 168, [None], alarms) for who, alarms in ((OURS, 0), (ARTICLE, 8))]
     shifted = [
         Found(settings.SHIFTED_STRUCTURE, 1_000, OURS, "+0.25 sigma", 168, late, 2),

@@ -129,7 +129,9 @@ class Asked:
 
     def ask(self, command: str, **arguments: Any) -> Any:
         self._asked.append((self.name, arguments))
-        return self._values if command == "values" else [1e6] * 5
+        if command == "values":
+            return self._values
+        return [1e6] * 5
 
 
 def test_all_read_the_same_ids_and_take_turns_at_going_first() -> None:

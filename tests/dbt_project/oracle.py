@@ -240,7 +240,7 @@ def label_times(events: Iterable[Event], as_of: dt.datetime) -> list[dt.datetime
 
 def labels(events: Sequence[Event], as_of: dt.datetime) -> dict[tuple[str, dt.datetime], bool]:
     """Whether each user active in the 60 days before a label time left in the 14 days after it."""
-    found = {}
+    found: dict[tuple[str, dt.datetime], bool] = {}
     for at in label_times(events, as_of):
         active = by_entity(known_at(events, at), at - 60 * DAY, at)
         stayed = by_entity(known_at(events, at + 15 * DAY), at, at + 14 * DAY)

@@ -1,6 +1,7 @@
 """Features are what an independent computation over the known events gives, to the last bit, and then never change."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def session(user: str, started_at: dt.datetime, *, seconds: int = 600, late: dt.
     return Event(f"{user} {started_at.isoformat()}", user, started_at, seconds, arrived_at)
 
 
-def arriving(event: Event, at: dt.datetime, **changes: object) -> Event:
+def arriving(event: Event, at: dt.datetime, **changes: Any) -> Event:
     """The event, or a correction of it, as arriving at `at`."""
     return event._replace(ingested_at=at, **changes)
 
@@ -167,9 +168,9 @@ def test_edges_and_immutability(empty_warehouse: str) -> None:
     later = T + HOUR
     dbt(BUILD_FEATURES, empty_warehouse, as_of="2013-04-05T13:00:00+02:00")
     events = valid(raw_events(empty_warehouse))
-    expected = features_at(events, later, known_entities(events, later))
+    expected_later = features_at(events, later, known_entities(events, later))
     found = {user: features for (user, as_of), features in feature_rows(empty_warehouse).items() if as_of == later}
-    assert found == expected
+    assert found == expected_later
     assert found["now"] == (2, 5.0, 0, 2, 2)
     assert found["ties"] == (2, 10.0, 3, 2, 2)
     assert found["thirds"] == (3, 33 / 180, 1, 2, 2)

@@ -469,7 +469,7 @@ def image_variables(dockerfile: str) -> dict[str, str]:
     stage = re.split(r"^FROM .*$", dockerfile, flags=re.MULTILINE)[-1]
     without_comments = "\n".join(line for line in stage.splitlines() if not line.lstrip().startswith("#"))
     joined = without_comments.replace("\\\n", " ")
-    found = {}
+    found: dict[str, str] = {}
     for line in re.findall(r"^ENV (.*)$", joined, flags=re.MULTILINE):
         found |= dict(part.split("=", 1) for part in shlex.split(line))
     return {name: value for name, value in found.items() if "$" not in value}

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,8 +39,7 @@ def shares_around(mean: float) -> Floats:
     return np.diff(below, prepend=0.0, append=1.0)
 
 
-def sketch_of(counts: Floats) -> Sketch:
-    counts = counts.astype(np.int64)
+def sketch_of(counts: npt.NDArray[np.int64]) -> Sketch:
     return Sketch(counts, counts * CENTRES, float(counts @ (CENTRES - GRID.centre) ** 2))
 
 

@@ -299,10 +299,10 @@ def test_cells_see_a_spike_that_leaves_the_shape_alone() -> None:
 
 
 def test_floors_of_the_cells_go_with_those_of_the_shape() -> None:
-    assert (w_squared_of(0.04), w_squared_of(0.10)) == (pytest.approx(0.02), pytest.approx(0.125))
+    assert (w_squared_of(0.04), w_squared_of(0.10)) == pytest.approx((0.02, 0.125))
     effects = judged_shift(0.1, 1000, warning_floor=0.02, critical_floor=0.2).effects
     assert (effects["shape"].warning, effects["shape"].critical) == (0.02, 0.2)
-    assert (effects["cells"].warning, effects["cells"].critical) == (pytest.approx(0.005), pytest.approx(0.5))
+    assert (effects["cells"].warning, effects["cells"].critical) == pytest.approx((0.005, 0.5))
 
 
 def test_wobble_raises_the_floors() -> None:
@@ -323,14 +323,14 @@ def test_a_small_wobble_lowers_no_floor_and_a_short_history_is_no_history() -> N
     for wobble in (Wobble(0.001, 1e-5, days=28), Wobble(0.5, 0.5, days=1), None):
         effects = judge(EVEN, EVEN, TWO, DriftSettings(), ALPHA, wobble).effects
         assert (effects["shape"].warning, effects["shape"].critical) == (0.04, 0.10)
-        assert (effects["cells"].warning, effects["cells"].critical) == (pytest.approx(0.02), pytest.approx(0.125))
+        assert (effects["cells"].warning, effects["cells"].critical) == pytest.approx((0.02, 0.125))
 
 
 def test_wobble_between_the_floors_raises_the_lower_one_only() -> None:
     factor = float(stats.t.isf(ALPHA / 2, 27))
     wobble = Wobble(0.07 / factor, 0.0, days=28)
     shape = judge(EVEN, EVEN, TWO, DriftSettings(), ALPHA, wobble).effects["shape"]
-    assert (shape.warning, shape.critical) == (pytest.approx(0.07), 0.10)
+    assert (shape.warning, shape.critical) == pytest.approx((0.07, 0.10))
 
 
 # How many are enough.
@@ -519,17 +519,17 @@ def test_missing_values_are_shares_of_all_entities_also_of_those_without_a_value
     assert judgement.n == 100
     low, high = clopper_pearson(np.array([0.95]), 100, ALPHA / 2)  # new values are looked for, too
     missing = judgement.effects["missing"]
-    assert (missing.low, missing.high) == (pytest.approx(low[0]), pytest.approx(high[0]))
+    assert (missing.low, missing.high) == pytest.approx((low[0], high[0]))
 
 
 def test_floors_of_missing_values_are_the_contracts() -> None:
     settings = DriftSettings(missing_warning=0.1, missing_critical=0.2)
     expected = with_shares([0.5, 0.5], 10_000, missing=0.01)
     effect = judge(expected, expected, TWO, settings, ALPHA).effects["missing"]
-    assert (effect.warning, effect.critical) == (pytest.approx(0.11), pytest.approx(0.21))
+    assert (effect.warning, effect.critical) == pytest.approx((0.11, 0.21))
     half = with_shares([0.5, 0.5], 10_000, missing=0.5)
     effect = judge(half, half, TWO, settings, ALPHA).effects["missing"]
-    assert (effect.warning, effect.critical) == (pytest.approx(0.75), pytest.approx(1.5))
+    assert (effect.warning, effect.critical) == pytest.approx((0.75, 1.5))
 
 
 def test_new_categories_alarm_as_missing_values_do() -> None:
@@ -550,7 +550,7 @@ def test_so_do_numbers_where_the_baseline_has_hardly_any() -> None:
     # A cell of two in a thousand is known, one of less than one is not.
     assert new.value == pytest.approx(0.0309)
     # Nothing was seen once only; that is itself not sure, by three in ten thousand.
-    assert (new.warning, new.critical) == (pytest.approx(0.0062), pytest.approx(0.0512))
+    assert (new.warning, new.critical) == pytest.approx((0.0062, 0.0512))
     assert judge(with_shares(was, 10_000), with_shares(was, 10_000), ORDERED, DriftSettings(), ALPHA).alarms == ()
 
 

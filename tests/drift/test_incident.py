@@ -21,7 +21,13 @@ DAY = 24
 
 
 def finding(feature: str = "a", cause: Cause = Cause.UNIT_CHANGE, **changes: Any) -> Finding:
-    sick = {"severity": Severity.CRITICAL, "upstream": "view", "owner": "Ann", "because": "x 60", "sentence": "1 to 2"}
+    sick: dict[str, Any] = {
+        "severity": Severity.CRITICAL,
+        "upstream": "view",
+        "owner": "Ann",
+        "because": "x 60",
+        "sentence": "1 to 2",
+    }
     return Finding(feature, cause=cause, **sick | changes)
 
 

@@ -188,7 +188,7 @@ def test_the_entities_of_a_baseline_are_counted_once_over_all_hours(
 
 
 def test_a_feature_without_any_training_value_has_no_baseline(churn: Model, connection: warehouse.Connection) -> None:
-    train(churn, columns=healthy() | {FEATURE: [None] * USERS})
+    train(churn, columns=healthy() | {FEATURE: np.full(USERS, None)})
     assert baselines.read_baseline(connection, churn, FEATURE, KEY) is None
     assert baselines.read_baseline(connection, churn, "sessions_last_7_days", KEY) is not None
 
@@ -354,9 +354,8 @@ def test_an_hour_rests_on_its_entities_or_on_its_rows_where_they_were_not_counte
 
 def a_report(feature: str = FEATURE, as_of: datetime = AS_OF, **changes: Any) -> FeatureDriftReport:
     subject = {name: changes.pop(name) for name in ("source", "segment", "window_hours", "baseline") if name in changes}
-    return FeatureDriftReport(
-        Subject(feature, as_of, **subject), **{"status": DriftStatus.OK, "n": 1, "detail": ""} | changes
-    )
+    calm: dict[str, Any] = {"status": DriftStatus.OK, "n": 1, "detail": ""}
+    return FeatureDriftReport(Subject(feature, as_of, **subject), **calm | changes)
 
 
 def kept() -> list[tuple[Any, ...]]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ class Drill:
     def finish(self, *keys: str) -> list[DagRun]:
         """Waits until the chains of partitions are over; every run of theirs has to have succeeded."""
         for key in keys:
-            self.until(lambda key=key: self._is_over(key), f"the end of {key}")
+            self.until(partial(self._is_over, key), f"the end of {key}")
         runs = [run for run in self.runs() if run.partition_key in keys]
         assert {run.state for run in runs} == {"success"}, [run for run in runs if run.state != "success"]
         return runs
@@ -208,7 +209,7 @@ class Drill:
         if any(run.state not in DONE for run in runs):
             return False
         if failed := [run for run in runs if run.state == "failed"]:
-            told = "\n".join(line for run in failed for line in self.ask(lambda api, run=run: api.failed_tasks(run)))
+            told = "\n".join(line for run in failed for line in self.ask(partial(AirflowApi.failed_tasks, run=run)))
             raise NotInTime(f"{key} failed:\n{told}")
         return self.ask(lambda api: demo.is_over(api, runs))
 

@@ -13,9 +13,10 @@ from features.drift.decision import judge
 from features.drift.profile import Profile
 from features.drift.sketch import Grid, Sketch
 from features.errors import SkewlessError
-from features.health.feature import Comparison, FeaturePage, feature_page
+from features.health.feature import FeaturePage, feature_page
 from features.health.reading import read
-from features.health.strayed import COURSE, MOST_POINTS, WORST_FIRST, missing_floor
+from features.health.strayed import COURSE, MOST_POINTS, Comparison, missing_floor
+from features.steps.watch import WORST_FIRST
 from tests.databases import execute
 from tests.health.reporting import AS_OF, BLIND, INCIDENT, OK, SELF_TEST, SICK, insert, report
 from tests.steps.drift_warehouse import (

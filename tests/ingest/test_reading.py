@@ -412,7 +412,7 @@ events = st.tuples(
 )
 
 
-def in_utc(value: object) -> object:
+def in_utc(value: Any) -> Any:
     return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
@@ -435,7 +435,7 @@ class TestRoundTrips:
     @given(st.lists(events, min_size=1, max_size=10))
     @settings(deadline=None)
     def test_what_is_written_is_read_exactly_and_the_same_from_both_formats(
-        self, written: list[tuple[object, ...]]
+        self, written: list[tuple[Any, ...]]
     ) -> None:
         expected = [Row(number, *map(in_utc, row)) for number, row in enumerate(written, start=1)]
         with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -243,7 +243,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-DAMAGES = {
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a changed byte": (lambda folder: flip(folder / "mlflow.dump"), "mlflow.dump has another checksum"),
     "a missing file": (lambda folder: (folder / "artefacts.tar").unlink(), "artefacts.tar is missing"),
     "a cut off file": (lambda folder: (folder / "warehouse.dump").write_bytes(b"PGDMP"), "5 bytes instead of"),

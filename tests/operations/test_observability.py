@@ -250,7 +250,7 @@ def test_metrics_of_ours_that_no_run_above_sends(monkeypatch: pytest.MonkeyPatch
     with receivers.statsd() as packets:
         monkeypatch.setenv("AIRFLOW__METRICS__STATSD_HOST", "127.0.0.1")
         monkeypatch.setenv("AIRFLOW__METRICS__STATSD_PORT", str(packets.port))
-        stats.initialize(factory=statsd_logger.get_statsd_logger, export_legacy_names=True)
+        stats.initialize(factory=statsd_logger.get_statsd_logger, export_legacy_names=True)  # type: ignore[arg-type]
         try:
             metrics.refused(view)
             metrics.watched(model, open_incidents=3, blocking=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import product
+from random import Random
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_the_interval_of_the_order_is_that_of_delong_where_the_labels_are_certai
 
 @given(rows=ROWS, order=st.randoms(use_true_random=False))
 @hypothesis_settings(deadline=None, max_examples=30)
-def test_rows_in_another_order_say_the_same(rows: list[tuple[float, float, float]], order) -> None:
+def test_rows_in_another_order_say_the_same(rows: list[tuple[float, float, float]], order: Random) -> None:
     shuffled = list(rows)
     order.shuffle(shuffled)
     one, other = estimated(*columns(rows)), estimated(*columns(shuffled))

@@ -40,7 +40,7 @@ def keys(count: int) -> pd.DataFrame:
 def sample(rows: int = 400, seed: int = 0) -> tuple[Booleans, Floats, Floats]:
     rng = np.random.default_rng(seed)
     truth = rng.random(rows) < 0.3
-    score = np.round(np.clip(rng.normal(0.3 + 0.2 * truth, 0.2), 0.01, 0.99), 2)
+    score = rng.normal(0.3 + 0.2 * truth, 0.2).clip(0.01, 0.99).round(2)
     return truth, score, rng.choice([1.0, 2.0, 10.0], rows)
 
 

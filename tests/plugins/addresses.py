@@ -3,6 +3,8 @@
 import re
 from urllib.parse import urlencode
 
+from starlette.routing import BaseRoute, Mount, Route
+
 from tests.plugins.episodes import END
 
 AT = END.isoformat().replace("+00:00", "Z")
@@ -20,7 +22,12 @@ def routes() -> list[str]:
     """The paths of all routes, as they are declared."""
     from feature_health.app import app
 
-    return sorted({route.path.strip("/") for route in app.routes})
+    return sorted({_path(route).strip("/") for route in app.routes})
+
+
+def _path(route: BaseRoute) -> str:
+    assert isinstance(route, Route | Mount)
+    return route.path
 
 
 def pages() -> list[str]:

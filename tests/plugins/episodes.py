@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from features.contract import Model, Severity
 from features.drift.cause import Cause
-from features.drift.incident import Finding, Incident
+from features.drift.incident import Finding, Incident, Verdict
 
 END = datetime(2026, 6, 30, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -78,7 +78,7 @@ class Episode:
     cause: Cause
     because: str
     status: str | None = None
-    verdict: str | None = None
+    verdict: Verdict | None = None
 
     @property
     def severity(self) -> Severity:

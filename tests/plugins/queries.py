@@ -42,7 +42,7 @@ class Asked:
         Args:
             options: of `explain` beside the format, each followed by a comma.
         """
-        query = sql.SQL(self.query) if isinstance(self.query, str) else self.query  # type: ignore[arg-type]
+        query = sql.SQL(self.query) if isinstance(self.query, str) else self.query
         explained = sql.SQL(f"explain ({options} format json) ") + query
         row = connection.execute(explained, self.parameters).fetchone()
         assert row is not None

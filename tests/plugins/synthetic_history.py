@@ -175,7 +175,7 @@ def _write_incidents(connection: warehouse.Connection, model: Model, incidents: 
         connection.execute(
             f"insert into monitoring.drift_incidents ({columns}) overriding system value values ({values})", row
         )
-        if incident.verdict in {"genuine", "benign"} and incident.incident_id:
+        if incident.verdict and incident.incident_id:
             resolve(connection, incident.incident_id, incident.verdict, "We looked at it together with the owners.")
     connection.execute("select setval('monitoring.drift_incidents_incident_id_seq', %s)", [len(incidents) + 1])
 

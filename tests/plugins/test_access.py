@@ -17,7 +17,11 @@ KINDS = frozenset({"text/html", "text/css", "text/csv", "application/json"})
 @pytest.fixture(scope="module")
 def sessions(api_server: ApiServer) -> Iterator[dict[tuple[str, bool], requests.Session]]:
     """By user, and whether the cookie of the UI is used instead of a bearer token."""
-    every = {(user, by_cookie): api_server.session(user, by_cookie=by_cookie) for user in USERS for by_cookie in (0, 1)}
+    every = {
+        (user, by_cookie): api_server.session(user, by_cookie=by_cookie)
+        for user in USERS
+        for by_cookie in (False, True)
+    }
     yield every
     for session in every.values():
         session.close()
@@ -93,7 +97,7 @@ def test_only_assets_are_assets(
 ) -> None:
     prepared = requests.Request("GET", api_server.url).prepare()
     prepared.url = api_server.page(f"assets/{path}")  # as it is: no client tidies it up
-    prepared.headers.update(sessions["admin", False].headers)
+    prepared.headers.update({name: str(value) for name, value in sessions["admin", False].headers.items()})
     assert sessions["admin", False].send(prepared, timeout=30).status_code in {404, 405}
 
 

@@ -18,9 +18,9 @@ from features.contract import DriftSettings, Valid
 from features.drift.profile import Profile
 from features.drift.sketch import Grid, Sketch
 from features.health.distribution import Distribution, distribution
-from features.health.feature import Comparison, Declared, Definition, FeaturePage, Report, UsedBy
+from features.health.feature import Declared, Definition, FeaturePage, Report, UsedBy
 from features.health.features import TREND_DAYS, FeaturesPage, Finding, WatchedFeature
-from features.health.strayed import MOST_POINTS, Incident, Point, SelfTest
+from features.health.strayed import MOST_POINTS, Comparison, Incident, Point, SelfTest
 from tests.plugins.requests import NOON, reader
 
 HOSTILE = "\"><script>alert('%s')</script>{{ 7 * 7 }}"

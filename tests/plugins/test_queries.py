@@ -1,6 +1,7 @@
 """What pages cost the warehouse does not grow with features and days; how fast they are is `make bench-health`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ def connection(health_database: str) -> Iterator[warehouse.Connection]:
 
 @pytest.mark.parametrize("name", pages_by_name())
 def test_a_page_asks_few_questions_however_many_features_there_are(
-    health_contract: Contract, health_database: str, hostile_manifest: object, hostile_database: str, name: str
+    health_contract: Contract, health_database: str, hostile_manifest: Path, hostile_database: str, name: str
 ) -> None:
     few = queries_of(name, read_contract(hostile_manifest), hostile_database, **of_churn(name))
     many = queries_of(name, health_contract, health_database, **of_churn(name))

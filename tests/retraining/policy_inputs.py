@@ -78,6 +78,7 @@ def guards(decision: RetrainingDecision) -> list[Guard]:
 
 
 def aged(inputs: PolicyInputs = CALM, **age: float) -> PolicyInputs:
+    assert inputs.champion is not None
     return replace(inputs, champion=replace(inputs.champion, trained_as_of=AS_OF - timedelta(**age)))
 
 
@@ -96,6 +97,7 @@ def scored(
 ) -> PolicyInputs:
     """Without low and high, the interval has no width."""
     low, high = metric if low is None else low, metric if high is None else high
+    assert CALM.champion is not None
     champion = replace(CALM.champion, holdout_metric=holdout)
     return replace(CALM, champion=champion, performance=Performance(metric, low, high, labels))
 
@@ -148,6 +150,7 @@ EIGHT = [day * DAY for day in range(2, 10)]
 
 
 def with_missing_feature(inputs: PolicyInputs) -> PolicyInputs:
+    assert inputs.drift is not None
     findings = inputs.drift.findings
     gone = DriftFinding("gone", "missing_feature", Severity.NONE)
     return replace(inputs, drift=DriftFindings(AS_OF, [*findings, gone]))
@@ -169,11 +172,14 @@ FINDINGS = st.lists(
     max_size=4,
     unique_by=lambda finding: finding.feature,
 )
-MEASURED = st.builds(
-    lambda shares, labels: Performance(*(sorted(shares)[place] for place in (1, 0, 2)), labels),
-    st.tuples(SHARES, SHARES, SHARES),
-    st.integers(0, 2000),
-)
+
+
+def measured(shares: tuple[float, float, float], labels: int) -> Performance:
+    low, metric, high = sorted(shares)
+    return Performance(metric, low, high, labels)
+
+
+MEASURED = st.builds(measured, st.tuples(SHARES, SHARES, SHARES), st.integers(0, 2000))
 INPUTS = st.builds(
     PolicyInputs,
     champion=st.none()

@@ -243,7 +243,7 @@ def test_nothing_is_extrapolated() -> None:
 def test_cost_rates_are_those_of_adding_up_slices(
     excess: list[float], training: float, loss_per_day: float, step: float
 ) -> None:
-    ages = step * np.arange(1, len(excess) + 1)
+    ages = step * np.arange(1, len(excess) + 1, dtype=np.float64)
     days, rates = cost_rates(ages, np.array(excess), CostSettings(training=training, loss_per_day=loss_per_day))
     assert days.tolist() == list(range(1, max(1, int(ages[-1])) + 1))
     for day, rate in zip(days, rates, strict=True):

@@ -1,5 +1,7 @@
 """The figures say what was found, in text that can be read, and are the same each time."""
 
+from collections.abc import Callable
+
 import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
@@ -17,12 +19,12 @@ SETTINGS = RetrainingSettings(max_model_age=20, costs=COSTS)
 
 
 def texts(figure: Figure) -> str:
-    return "\n".join(found.get_text() for found in figure.findobj(Text))  # type: ignore[attr-defined]
+    return "\n".join(found.get_text() for found in figure.findobj(Text))
 
 
 @pytest.fixture(params=[COSTS, None], ids=["with costs", "without costs"])
 def costs(request: pytest.FixtureRequest) -> CostSettings | None:
-    return request.param  # type: ignore[no-any-return]
+    return request.param
 
 
 def test_the_decay_plot_says_how_old_a_model_may_become(costs: CostSettings | None) -> None:
@@ -56,7 +58,8 @@ def test_the_same_figure_is_the_same_svg_and_no_setting_is_changed() -> None:
     curve = decay_curve(MATRIX, replicates=20)
     found = recommended_age(curve, COSTS, 0.02)
     replayed = backtest(MATRIX, SETTINGS, replicates=10)
-    for plot in (lambda: decay_plot(curve, found), lambda: policy_plot(replayed)):
+    plots: list[Callable[[], Figure]] = [lambda: decay_plot(curve, found), lambda: policy_plot(replayed)]
+    for plot in plots:
         text = svg(plot())
         assert text == svg(plot())
         assert text.lstrip().startswith("<?xml")

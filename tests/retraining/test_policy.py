@@ -413,7 +413,7 @@ CALLS: dict[Guard, Callable[[PolicyInputs], PolicyInputs]] = {
     Guard.MISSING_FEATURE: with_missing_feature,
     Guard.FEW_LABELS_SINCE_SHIFT: lambda inputs: replace(inputs, labels_since_shift=499),
     Guard.IN_FLIGHT: lambda inputs: replace(inputs, in_flight=1),
-    Guard.COOLDOWN: lambda inputs: retrained(HOUR, version=inputs.feature_version, inputs=inputs),
+    Guard.COOLDOWN: lambda inputs: retrained(HOUR, version=inputs.feature_version or "", inputs=inputs),
     Guard.BUDGET: retrained_often,
 }
 # A person may ask again; and other evidence than drift calls for a model of today's labels, however few.
@@ -596,7 +596,9 @@ def test_stale_labels_are_no_news_however_bad_the_estimate() -> None:
 
 
 def test_reports_of_a_later_instant_say_nothing_of_this_one() -> None:
-    later = replace(drifted("critical").drift, as_of=AS_OF + timedelta(hours=1))
+    drift = drifted("critical").drift
+    assert drift is not None
+    later = replace(drift, as_of=AS_OF + timedelta(hours=1))
     assert fired(evaluate(replace(CALM, drift=later)))[DRIFT] is None
 
 
@@ -619,6 +621,7 @@ def test_each_missing_feature_is_named_in_whatever_order_they_come() -> None:
     decision = evaluate(inputs)
     assert guards(decision) == [Guard.MISSING_FEATURE] * 2
     assert [block.reason.split()[0] for block in decision.blocked_by] == ["f1", "f2"]
+    assert inputs.drift is not None
     backwards = replace(inputs.drift, findings=inputs.drift.findings[::-1])
     assert evaluate(replace(inputs, drift=backwards)) == decision
 

@@ -88,6 +88,7 @@ def article(inputs: PolicyInputs, as_of: datetime, drift_severity_threshold: Sev
 
     There has to be a champion: the article does not say what is done before there is one.
     """
+    assert inputs.champion is not None
     if (as_of - inputs.champion.trained_as_of).days >= 30:
         return retrain(SCHEDULED, Priority.MEDIUM)
     if inputs.drift and any(finding.severity == Severity.CRITICAL for finding in inputs.drift.findings):

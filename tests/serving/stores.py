@@ -142,7 +142,7 @@ def namespace(redis_server: str) -> Iterator[str]:
     forget(redis_server, name)
 
 
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
+@pytest.fixture(params=list(KINDS.values()), ids=list(KINDS))
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Each kind of store in turn."""
     kind: Kind = request.param

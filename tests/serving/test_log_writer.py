@@ -157,7 +157,8 @@ def test_terminated_connections_lose_nothing(empty_warehouse: str) -> None:
 
 
 def test_a_commit_whose_answer_was_lost_is_harmless(empty_warehouse: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle, lost = LogWriter._settle, []
+    settle = LogWriter._settle
+    lost: list[int] = []
 
     def lose_the_first(writer: LogWriter, count: int, rejected: int) -> None:
         if not lost:

@@ -87,6 +87,7 @@ def test_of_many_only_what_is_missing_is_computed(store: Any, kind: Any) -> None
 
 def test_a_read_before_anything_is_published_says_what_to_run(unpublished: str, open_store: OpenStore) -> None:
     store = open_store()
+    read: Callable[[], object]
     for read in (
         lambda: store.read_user_features("u01"),
         lambda: store.read_user_features_batch([]),
@@ -231,6 +232,7 @@ def test_an_instant_may_be_written_in_any_zone(store: Any) -> None:
 
 def test_instants_without_a_zone_are_refused(store: Any) -> None:
     naive = NOW.replace(tzinfo=None)
+    use_it: Callable[[], object]
     for name, use_it in (
         ("as_of", lambda: store.write_user_features("new", VALUES, as_of=naive)),
         ("at", lambda: store.read_user_features("u01", at=naive)),
@@ -430,6 +432,7 @@ def test_a_reader_gets_the_definition_that_it_was_made_for_or_nothing(
     go_online()
     old_version, new_version = (row["feature_version"] for row in ledger())
     assert old_version != new_version
+    use_it: Callable[[], object]
     for use_it in (
         lambda: old.read_user_features("u01", at=LATER),
         lambda: old.read_user_features_batch([], at=LATER),

@@ -233,6 +233,7 @@ def test_a_server_that_is_not_there_is_named_with_what_to_check(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PGHOST", "/nowhere")
         store = open_any(view, is_async=is_async, postgres_timeout_seconds=0.3)
+    use_it: Callable[[], object]
     for use_it in (
         lambda: store.read_user_features("u01"),
         lambda: store.read_user_features_or_compute("u01"),

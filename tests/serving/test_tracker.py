@@ -166,7 +166,7 @@ def test_latency_is_that_of_the_block_alone(empty_warehouse: str) -> None:
 def test_async_with_is_the_same(empty_warehouse: str) -> None:
     async def serve() -> None:
         async with tracker() as tracked:
-            request = {"entity_id": "u1", "features": {}, "as_of": AS_OF}
+            request: dict[str, Any] = {"entity_id": "u1", "features": {}, "as_of": AS_OF}
             async with tracked.track_inference(request_id="r1", **request) as inference:
                 await asyncio.sleep(20 * MILLISECONDS)
                 inference.log_prediction(0.5)
@@ -228,7 +228,7 @@ def answer_and_fail(inference: Inference) -> None:
 
 
 def test_an_exception_of_the_block_is_the_services(empty_warehouse: str) -> None:
-    request = {"entity_id": "u1", "features": {}, "as_of": AS_OF}
+    request: dict[str, Any] = {"entity_id": "u1", "features": {}, "as_of": AS_OF}
     raised = ValueError("no such tail number")
     with tracker() as tracked:
         with pytest.raises(ValueError, match="tail number") as caught, tracked.track_inference(**request):
@@ -334,7 +334,7 @@ def test_the_contract_says_what_is_logged(manifest: Any) -> None:
     batch = ProductionInferenceTracker.for_model(model, churn_version(), kind="batch")
     overridden = ProductionInferenceTracker.for_model(model, churn_version(), sample_rate=0.125, pii={"other"})
     assert [each.sampler.inclusion_probability for each in (online, batch, overridden)] == [0.5, 0.25, 0.125]
-    assert (online._pii, overridden._pii) == ({view.feature_names[0]}, {"other"})
+    assert (online._pii, overridden._pii) == (frozenset({view.feature_names[0]}), frozenset({"other"}))
     assert (online.model_name, online.model_version, online._feature_version) == ("churn", "7", "abc")
 
 

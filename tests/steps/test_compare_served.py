@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -447,7 +447,7 @@ def test_whatever_is_wrong_is_found_as_the_oracle_finds_it(churn: Model, view: F
 
 def corrupted(features: Mapping[str, Any], chance: random.Random) -> dict[str, Any]:
     """A row of which some cells are lost, no number, or a little off."""
-    wrong = {
+    wrong: dict[str, Callable[[Any], object]] = {
         "null": lambda value: None,
         "text": lambda value: chance.choice(["NaN", "Infinity", "?", ""]),
         "off": lambda value: value + chance.choice([-1, 1]),
@@ -536,7 +536,7 @@ AWKWARD = [
 def test_awkward_values_are_equal_to_themselves(churn: Model) -> None:
     model = made(churn, {"id": "bigint"}, [(number, *values) for number, values in enumerate(AWKWARD)])
     for number, (x, n, at, words, label) in enumerate(AWKWARD):
-        logged = {"n": n, "at": at and at.isoformat(), "words": words, "label": label}
+        logged: dict[str, Any] = {"n": n, "at": at and at.isoformat(), "words": words, "label": label}
         logged["x"] = x if math.isfinite(x) else {"nan": "NaN", "inf": "Infinity"}[str(x)]
         log_made(str(number), logged)
     facts = compare_served(model, LATER)

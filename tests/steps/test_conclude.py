@@ -38,7 +38,7 @@ from tests.steps.drift_warehouse import (
 pytestmark = pytest.mark.usefixtures("first_champion")
 
 COUNT, MINUTES, DAYS, WEEKLY, MONTHLY = FEATURES
-PLANNED = {"champion": "1", "features": [*FEATURES, PREDICTION, LABEL], "alpha": 1e-5}
+PLANNED: dict[str, Any] = {"champion": "1", "features": [*FEATURES, PREDICTION, LABEL], "alpha": 1e-5}
 
 
 @pytest.fixture(scope="module")

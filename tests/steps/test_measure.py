@@ -78,7 +78,13 @@ def answer(users: list[str], score: Any, at: datetime, version: str, **columns: 
     """Writes requests, as the service does: one of each user."""
     rows = pd.DataFrame({"entity_id": users, "prediction": score})
     rows["request_id"] = [f"{user} {at.isoformat()} {columns}" for user in users]
-    logged = {"model_name": "churn", "model_version": version, "features": "{}", "kind": "online", "logged_at": LATER}
+    logged: dict[str, Any] = {
+        "model_name": "churn",
+        "model_version": version,
+        "features": "{}",
+        "kind": "online",
+        "logged_at": LATER,
+    }
     copy_in("monitoring.inference_log", rows.assign(as_of=at, **(logged | columns)))
 
 

@@ -21,7 +21,7 @@ def statsd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Packets]:
     with receivers.statsd() as packets:
         monkeypatch.setenv("AIRFLOW__METRICS__STATSD_HOST", "127.0.0.1")
         monkeypatch.setenv("AIRFLOW__METRICS__STATSD_PORT", str(packets.port))
-        stats.initialize(factory=statsd_logger.get_statsd_logger, export_legacy_names=True)
+        stats.initialize(factory=statsd_logger.get_statsd_logger, export_legacy_names=True)  # type: ignore[arg-type]
         yield packets
         stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
 

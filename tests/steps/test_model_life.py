@@ -476,10 +476,12 @@ def test_the_policy_judges_by_labels_that_matured_since_the_training(
         month_old.trained_as_of,
         AS_OF,
     )
+    assert inputs.performance is not None
     assert inputs.new_labels == inputs.performance.labels == matured["n"] > 500
     assert 0.75 < inputs.performance.low < inputs.performance.metric < inputs.performance.high < 0.9
     newest = one("select max(matured_at) as at from training.churn_training_set where matured_at <= %s", AS_OF)
     assert inputs.newest_label == newest["at"]
+    assert inputs.champion is not None
     assert inputs.champion.holdout_metric == champion.metrics["roc_auc"]
 
 
@@ -490,6 +492,7 @@ def test_a_feature_that_nobody_watched_is_unknown_to_the_policy(champion: tracki
     watch_feature(churn, "session_count", plan(churn, earlier), earlier)
     with warehouse.connect() as connection:
         drift = gather(connection, churn, champion, earlier).drift
+    assert drift is not None
     assert drift.as_of == earlier
     assert {finding.feature: finding.status for finding in drift.findings} == {
         "session_count": "insufficient_data",

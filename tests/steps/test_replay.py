@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -50,6 +50,7 @@ COUNT, MINUTES, DAYS, WEEKLY, MONTHLY = FEATURES
 HOURS = [*hours_before(25), AS_OF]
 SINCE = HOURS[0] - HOUR
 OFF = DriftSettings(watch=False)
+UP_AND_DOWN: tuple[Literal["up", "down"], ...] = ("up", "down")
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +231,7 @@ def test_the_rules_of_one_feature_do_not_touch_another(churn: Model) -> None:
 def test_a_direction_leaves_the_other_way_alone(churn: Model) -> None:
     up, down = (
         alarms(replayed(with_feature(churn, MINUTES, drift=DriftSettings(direction=direction))))
-        for direction in ("up", "down")
+        for direction in UP_AND_DOWN
     )
     # Minutes only grew; what is left is what was missing or broken.
     assert down < up <= alarms_written()
@@ -302,7 +303,7 @@ def test_all_that_is_watched_shares_the_budget_as_it_did_then(churn: Model) -> N
 
 def test_what_had_no_baseline_shares_the_budget_too(churn: Model) -> None:
     model = monitored(with_feature(churn, WEEKLY, data_type="bigint"), segments={})
-    a_day_of(model, changed(**{WEEKLY: [None] * 2000}))
+    a_day_of(model, changed(**{WEEKLY: np.full(2000, None)}))
     assert [row["status"] for row in reports(WEEKLY)] == ["baseline_missing"]
     written = {(row["feature"], row["window_hours"]): row["detail"] for row in reports()}
     for verdict in replayed(model):

@@ -155,7 +155,7 @@ def test_a_rollback_of_one_view_leaves_the_others(contract: Contract, view: Feat
 
 def skewless(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command, as people run it."""
-    command = [Path(sys.executable).with_name("skewless"), *arguments]
+    command = [str(Path(sys.executable).with_name("skewless")), *arguments]
     return subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
 
 

@@ -107,7 +107,8 @@ class MailBox:
     @property
     def texts(self) -> list[str]:
         parts = [part for mail in self.mails for part in mail.walk() if part.get_content_type() == "text/html"]
-        return [part.get_payload(decode=True).decode() for part in parts]
+        bodies = [part.get_payload(decode=True) for part in parts]
+        return [body.decode() for body in bodies if isinstance(body, bytes)]
 
 
 @pytest.fixture(autouse=True)

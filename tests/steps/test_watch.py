@@ -267,7 +267,7 @@ def test_a_small_sample_is_never_ok(churn: Model) -> None:
 
 def test_a_feature_without_any_value_is_missing(churn: Model) -> None:
     train(churn)
-    serve(AS_OF, changed(**{COUNT: [None] * USERS}))
+    serve(AS_OF, changed(**{COUNT: np.full(USERS, None)}))
     facts = watch(churn)[COUNT]
     assert (facts["status"], facts["detail"]) == ("missing_feature", f"None of {USERS:,} entities has a value.")
     assert report(COUNT)["missing_rate"] == 1
@@ -383,7 +383,7 @@ def test_a_feature_of_fractions_that_stands_still_is_seen_too(churn: Model) -> N
     serve(AS_OF, healthy())
     for number, hour in enumerate(hours_before(24)):
         order = np.random.default_rng(number).permutation(USERS)
-        serve(hour, {name: values[order] for name, values in healthy().items()}, np.array(users(USERS))[order])
+        serve(hour, {name: values[order] for name, values in healthy().items()}, np.array(users(USERS))[order].tolist())
     assert watch(churn, AS_OF, MINUTES)[MINUTES]["hours_unchanged"] == 24
 
 

@@ -172,7 +172,7 @@ def _naive_folds(rows: pd.DataFrame, horizon: timedelta, folds: int) -> list[tup
     at = list(rows["label_at"])
     remaining = sorted(set(at))
     span = max(1, len(remaining) // (folds + 1))
-    found = []
+    found: list[tuple[list[int], list[int]]] = []
     for _ in range(folds):
         judged, remaining = remaining[-span:], remaining[:-span]
         fit = [row for row, time in enumerate(at) if time + horizon <= judged[0]]
@@ -248,7 +248,7 @@ def test_missing_labels_are_refused_and_not_taken_for_an_outcome(part: str) -> N
     split = sample_split()
     rows = split.train if part == "training" else split.holdout
     holed = rows.astype({"churned": object})
-    holed.iloc[:3, holed.columns.get_loc("churned")] = None
+    holed.loc[holed.index[:3], "churned"] = None
     one_sided = Split(holed, split.holdout) if part == "training" else Split(split.train, holed)
     with pytest.raises(TrainingRefused, match=f"3 of {len(rows):,} {part} labels are missing"):
         refuse_unusable(one_sided, FEATURES, "churned")
@@ -284,6 +284,6 @@ def test_an_input_that_is_not_there_is_an_error_with_its_name() -> None:
 
 @pytest.mark.parametrize("kind", ["bool", "object", "int64", "boolean"])
 def test_outcomes_are_plain_booleans_whatever_the_warehouse_gave(kind: str) -> None:
-    found = outcomes(pd.DataFrame({"churned": pd.Series([True, False]).astype(kind)}), "churned")
+    found = outcomes(pd.DataFrame({"churned": pd.Series([True, False], dtype=kind)}), "churned")
     assert found.dtype == np.bool_
     assert found.tolist() == [True, False]

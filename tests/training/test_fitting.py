@@ -180,10 +180,10 @@ def test_calibration_is_learnt_from_the_newest_label_times_that_were_not_fitted_
     before, after = (fit_sample(settings, Split(rows, split.holdout)) for rows in (split.train, reversed_lately))
 
     # The model inside has seen none of the newest rows, and what is around it nothing else.
-    inside = [scores(made.estimator.estimator.estimator, split.holdout, FEATURES) for made in (before, after)]
-    np.testing.assert_array_equal(*inside)
-    around = [scores(made.estimator, split.holdout, FEATURES) for made in (before, after)]
-    assert np.corrcoef(*around)[0, 1] < -0.9
+    one, other = (scores(made.estimator.estimator.estimator, split.holdout, FEATURES) for made in (before, after))
+    np.testing.assert_array_equal(one, other)
+    one, other = (scores(made.estimator, split.holdout, FEATURES) for made in (before, after))
+    assert np.corrcoef(one, other)[0, 1] < -0.9
 
 
 def test_the_horizon_before_the_calibration_is_fitted_on_by_neither() -> None:
@@ -191,8 +191,8 @@ def test_the_horizon_before_the_calibration_is_fitted_on_by_neither() -> None:
     split = sample_split()
     gap = split.train["label_at"] == sorted(split.train["label_at"].unique())[-3]  # its outcomes overlap the newest two
     changed = Split(split.train.assign(churned=split.train["churned"] ^ gap), split.holdout)
-    found = [scores(fit_sample(settings, each).estimator, split.holdout, FEATURES) for each in (split, changed)]
-    np.testing.assert_array_equal(*found)
+    one, other = (scores(fit_sample(settings, each).estimator, split.holdout, FEATURES) for each in (split, changed))
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("which", ["the newest", "the others"])

@@ -288,7 +288,9 @@ def test_two_models_that_are_alike_pass_on_a_slice_too_small_to_prove_it() -> No
     rows = np.arange(ROWS) < 210
     alike = np.where(rows, model(TRUTH, 1.2, 8), GOOD)  # as strong as the champion there
     decision = judge(trial(challenger=alike, slices={"frequent": rows}), PromotionSettings(tolerance=0.05))
-    low = float(re.search(r"champion [+-][0-9.]+ \(([+-][0-9.]+) to", evidence(decision, GateCheck.SLICE)).group(1))
+    found = re.search(r"champion [+-][0-9.]+ \(([+-][0-9.]+) to", evidence(decision, GateCheck.SLICE))
+    assert found is not None
+    low = float(found[1])
     assert low < -0.05, "the lower bound alone would refuse them"
     assert evidence(decision, GateCheck.SLICE).endswith("which may be chance.")
     assert failed(decision) == []

@@ -1,12 +1,14 @@
 """Pictures: each shows the numbers of the evaluation, and its title says what was found."""
 
 import io
+from collections.abc import Callable
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle, StepPatch
 from scipy import stats
 from sklearn import metrics
 
@@ -40,7 +42,7 @@ def said(figure: Figure) -> str:
     return " ".join(text.get_text() for text in figure.axes[0].texts)
 
 
-PICTURES = {
+PICTURES: dict[str, Callable[[], Figure]] = {
     "roc": lambda: roc_plot(TRUTH, SCORE, {"recency_only": RECENCY}, WORSE),
     "calibration": lambda: calibration_plot(evaluation()),
     "importance": lambda: importance_plot(evaluation()),
@@ -48,7 +50,7 @@ PICTURES = {
 }
 
 
-@pytest.fixture(params=PICTURES.values(), ids=PICTURES)
+@pytest.fixture(params=list(PICTURES.values()), ids=list(PICTURES))
 def picture(request: pytest.FixtureRequest) -> Figure:
     """Each of them, drawn."""
     drawn: Figure = request.param()
@@ -108,7 +110,9 @@ def test_alone_it_is_compared_with_nothing() -> None:
 def test_models_are_named_with_their_areas_from_the_best() -> None:
     figure = roc_plot(TRUTH, WORSE, {"recency_only": RECENCY}, SCORE)
     expected = [("champion", SCORE), ("challenger", WORSE), ("recency only", RECENCY)]
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [
         f"{metrics.roc_auc_score(TRUTH, score):.3f}  {name}" for name, score in expected
     ]
 
@@ -122,7 +126,7 @@ def test_each_curve_is_that_of_its_scores() -> None:
 
 def test_curves_can_be_told_apart_without_colour() -> None:
     lines = roc_plot(TRUTH, SCORE, {"recency_only": RECENCY, "logistic_regression": WORSE}, WORSE).axes[0].lines[1:]
-    assert len({(line.get_linewidth(), str(line._unscaled_dash_pattern)) for line in lines}) == 4
+    assert len({(line.get_linewidth(), str(line._unscaled_dash_pattern)) for line in lines}) == 4  # type: ignore[attr-defined]
 
 
 # Calibration
@@ -145,8 +149,8 @@ def test_bins_agree_where_the_wilson_interval_has_their_score() -> None:
 def test_bins_are_drawn_where_they_are_and_marked_where_they_are_off() -> None:
     bins = (CalibrationBin(0.1, 0.1, 200), CalibrationBin(0.8, 0.7, 200))
     _, agreeing, off = calibration_plot(evaluation(bins)).axes[0].lines
-    assert agreeing.get_xydata().tolist() == [[0.1, 0.1]]
-    assert off.get_xydata().tolist() == [[0.8, 0.7]]
+    assert np.asarray(agreeing.get_xydata()).tolist() == [[0.1, 0.1]]
+    assert np.asarray(off.get_xydata()).tolist() == [[0.8, 0.7]]
     assert agreeing.get_markerfacecolor() != off.get_markerfacecolor()
 
 
@@ -171,7 +175,7 @@ def test_where_the_largest_drop_is_noise_no_feature_matters() -> None:
 def test_each_feature_has_a_bar_with_its_number() -> None:
     axes = importance_plot(evaluation()).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["visits", "age", "noise"]
-    assert [bar.get_width() for bar in axes.patches] == [0.12, 0.03, -0.001]
+    assert [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)] == [0.12, 0.03, -0.001]
     assert [text.get_text() for text in axes.texts] == ["0.120", "0.030", "-0.001"]
 
 
@@ -196,4 +200,5 @@ def test_outcomes_are_named_with_their_rows() -> None:
 
 def test_each_outcome_makes_up_a_whole() -> None:
     for stairs in score_plot(TRUTH, SCORE).axes[0].patches:
-        assert stairs.get_data().values.sum() == pytest.approx(1)
+        assert isinstance(stairs, StepPatch)
+        assert stairs.get_data()[0].sum() == pytest.approx(1)

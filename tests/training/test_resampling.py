@@ -34,7 +34,7 @@ def sample(entities: int = 100, rows_each: int = 3, seed: int = 0) -> tuple[Bool
     """Outcomes, scores that say something of them with ties, and whose they are."""
     rng = np.random.default_rng(seed)
     truth = rng.random(entities * rows_each) < 0.4
-    score = np.round(np.clip(rng.normal(0.4 + 0.2 * truth, 0.2), 0.01, 0.99), 2)
+    score = rng.normal(0.4 + 0.2 * truth, 0.2).clip(0.01, 0.99).round(2)
     return truth, score, keys(np.repeat(np.arange(entities), rows_each))
 
 

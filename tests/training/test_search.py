@@ -13,6 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 from features.contract import SearchSettings, TrainingSettings
 from features.errors import SkewlessError
 from features.training import search as search_module
+from features.training.estimator import fitted
 from features.training.search import Tried, search
 from tests.training.samples import FEATURES, HORIZON, extract
 
@@ -40,9 +41,13 @@ def test_without_settings_nothing_is_tried() -> None:
 
 @pytest.mark.parametrize("candidates", [2, 5, 9])
 def test_the_budget_is_kept(candidates: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    fits = []
-    fitted = search_module.fitted
-    monkeypatch.setattr(search_module, "fitted", lambda *given: fits.append(1) or fitted(*given))
+    fits: list[None] = []
+
+    def counted(*given: Any) -> Any:
+        fits.append(None)
+        return fitted(*given)
+
+    monkeypatch.setattr(search_module, "fitted", counted)
     tried = searched(trees(candidates=candidates))
     assert len(tried) == candidates
     assert len(fits) == candidates * 2  # folds

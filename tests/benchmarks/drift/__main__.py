@@ -9,6 +9,9 @@ from pathlib import Path
 
 import click
 
+from features import settings as our_settings
+from features.migrations import migrate
+
 # Before anything else of ours: it says where the benchmark's server and files are, and settings read that once.
 from tests.benchmarks import bench_features  # isort: skip
 
@@ -80,8 +83,8 @@ def _cost(scale: Scale, found: Findings) -> Iterator[Findings]:
     was_started = bench_features.start()
     try:
         server = bench_features.server_pid()
-        drop_database(bench_features.settings.WAREHOUSE_DATABASE)
-        bench_features.migrate()
+        drop_database(our_settings.WAREHOUSE_DATABASE)
+        migrate()
         costs: list[cost.Cost] = []
         for rows in scale.cost_rows:
             costs += cost.compared(rows, scale.cost_repeats, RUN_DIR, server, _say)

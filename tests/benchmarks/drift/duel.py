@@ -8,7 +8,7 @@ without drift, of its kind of values.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +143,10 @@ def stack(columns: Sequence[Sequence[Floats]]) -> Floats:
     return np.stack([np.stack(column) for column in columns], axis=2)
 
 
+def _entities_between(ends: Floats, first: int, last: int) -> float:
+    return float(ends[last] - ends[first])
+
+
 def ours_on(arena: Arena, hours: Floats, places: Sequence[int], *, until_found: bool) -> list[ours.Alarms]:
     """Our alarms in each of the columns given."""
     found = []
@@ -156,7 +160,7 @@ def ours_on(arena: Arena, hours: Floats, places: Sequence[int], *, until_found: 
                 whole,
                 len(filling),
                 baseline,
-                lambda first, last, ends=ends: float(ends[last] - ends[first]),
+                partial(_entities_between, ends),
                 until_found=until_found,
             )
         )

@@ -1,7 +1,7 @@
 """Writes what was found: drift.md with its plots, and drift.json with the raw numbers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tests.benchmarks.drift import findings, plots, settings
@@ -59,7 +59,7 @@ def markdown(found: Findings, facts: Mapping[str, Mapping[str, str]], shown: Seq
         lines += ["## Goals", "", "Written down before the run.", "", *table([("goal", "measured", ""), *goals]), ""]
     for plot in shown:
         lines += [f"![{plots.TITLES[plot.removeprefix(NAME)]}]({plot})", ""]
-    parts = (
+    parts: tuple[tuple[Sequence[object], Callable[[], Iterable[str]]], ...] = (
         (found.rates, lambda: _rates(found.rates)),
         (found.duel, lambda: _calm(found.duel)),
         ([each for each in found.duel if each.shift != CALM], lambda: _shifts(found.duel)),

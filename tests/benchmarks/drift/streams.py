@@ -117,20 +117,20 @@ class Cells:
         places = {name: min(place, grid.named) for place, name in enumerate(grid.categories)}
         self._cell_of = np.array([places.get(name, grid.named + 1) for name in marginal.names])
         self._middles = np.zeros(grid.cells)
-        self._ends = special.ndtri(marginal.below(np.arange(len(marginal.names) + 1)))
+        self._ends = special.ndtri(marginal.below(np.arange(len(marginal.names) + 1, dtype=np.float64)))
 
     def chances(self, mean: float) -> Floats:
         """Of each cell, when the latent mean is this."""
         chances = np.diff(special.ndtr(self._ends - mean))
         if self.grid.kind.is_ordered:
             return chances
-        return np.bincount(self._cell_of, weights=chances, minlength=self.grid.cells)
+        return np.bincount(self._cell_of, weights=chances, minlength=self.grid.cells).astype(float)
 
     def sketch(self, counts: Counts) -> Sketch:
         """The sketch; all values of a cell are taken to be its middle one."""
         if not self.grid.kind.is_ordered:
             return Sketch(counts, np.zeros(self.grid.cells))
-        used = np.where(counts > 0, self._middles, 0.0)
+        used: Floats = np.where(counts > 0, self._middles, 0.0)
         return Sketch(counts, counts * used, float(counts @ np.square(used - self.grid.centre)))
 
 

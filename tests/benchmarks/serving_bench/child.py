@@ -107,7 +107,7 @@ class Child:
 
     def coroutines(self, reads: Sequence[Ids], warm_up: int, number: int) -> float:
         """The same of so many coroutines at once."""
-        self._loop.run(self._read_together(reads[:warm_up] * number, number))
+        self._loop.run(self._read_together([*reads[:warm_up]] * number, number))
         start = time.perf_counter()
         self._loop.run(self._read_together(reads[warm_up:], number))
         return time.perf_counter() - start

@@ -48,12 +48,9 @@ def _reads(
 ) -> Findings:
     first, second = populations
     tell("Starting those who read")
+    readers: Sequence[Start] = (skewless, *peers)
     with ExitStack() as stack:
-        smaller = [
-            stack.enter_context(start(bench, store, first, redis_url))
-            for store in STORES
-            for start in (skewless, *peers)
-        ]
+        smaller = [stack.enter_context(start(bench, store, first, redis_url)) for store in STORES for start in readers]
         larger = [stack.enter_context(skewless(bench, store, second, redis_url)) for store in STORES]
         for each in (*smaller, *larger):
             each.ask("ready")  # before anything is timed on the cores that they take to start
