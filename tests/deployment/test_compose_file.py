@@ -84,7 +84,7 @@ def test_making_them_again_changes_nothing(folder: Path) -> None:
 @pytest.mark.starts
 def test_the_command_says_where_they_are(tmp_path: Path) -> None:
     (tmp_path / ".env.example").write_text(EXAMPLE)
-    command = [sys.executable, ROOT / "scripts" / "write_env.py", tmp_path]
+    command = [sys.executable, str(ROOT / "scripts" / "write_env.py"), str(tmp_path)]
     for said in (
         f"{len(SECRETS)} new secrets are in {tmp_path}/.env.\n",
         f"No secret was missing from {tmp_path}/.env.\n",
