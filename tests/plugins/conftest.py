@@ -1,4 +1,4 @@
-"""A long history of a hundred features, an api-server that shows it, and a browser that looks at it."""
+"""A long history of two dozen features, an api-server that shows it, and a browser that looks at it."""
 
 import sys
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.plugins.synthetic_history import fill
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-FEATURES, DAYS = 100, 90
+FEATURES, DAYS = 24, 90
 
 # As Airflow does with the plugins' folder, from which `feature_health` is imported.
 sys.path.append(str(settings.PLUGINS_FOLDER))
@@ -28,7 +28,7 @@ sys.path.append(str(settings.PLUGINS_FOLDER))
 
 @pytest.fixture(scope="package")
 def health_manifest(manifest: Path) -> Path:
-    """The project's manifest with a hundred features in its main view."""
+    """The project's manifest with two dozen features in its main view."""
     return manifest_with(FEATURES, manifest, settings.RUN_DIR / "health" / "manifest.json")
 
 
@@ -40,7 +40,7 @@ def health_contract(health_manifest: Path) -> Contract:
 
 @pytest.fixture(scope="package")
 def health_database(server: None, health_contract: Contract) -> Iterator[str]:
-    """A warehouse with ninety days of a hundred features; gives its name. Read it; do not change it."""
+    """A warehouse with ninety days of two dozen features; gives its name. Read it; do not change it."""
     with filled("skewless_health", lambda connection: fill(connection, health_contract, days=DAYS)) as name:
         yield name
 
