@@ -28,7 +28,7 @@ for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", 
 from features import settings  # noqa: E402
 from features.local import environment, postgres, redis  # noqa: E402
 from tests import suites, times  # noqa: E402
-from tests.databases import AS_OF, migrated, use, using  # noqa: E402
+from tests.databases import AS_OF, SAMPLE, migrated, use, using  # noqa: E402
 from tests.dbt_project.running import dbt  # noqa: E402
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def sample_database(server: None) -> Iterator[str]:
     from features.ingest import nycflights13
     from features.ingest.loading import load_file
 
-    with migrated("skewless_sample") as database:
+    with migrated(SAMPLE) as database:
         with using(database):
             with times.phase("loading the sample"):
                 load_file(nycflights13.session_events_file())
@@ -160,7 +160,7 @@ def sample_warehouse(sample_database: str, monkeypatch: pytest.MonkeyPatch) -> s
 def manifest() -> Path:
     """dbt's manifest of the project."""
     if not settings.MANIFEST.exists() or _is_older_than_the_project(settings.MANIFEST):
-        dbt(["parse"], "none")
+        dbt(["parse", "--target-path", str(settings.MANIFEST.parent)], "none")
     return settings.MANIFEST
 
 

@@ -15,6 +15,8 @@ from features import settings, warehouse
 from features.migrations import create_database, migrate
 from tests.times import phase
 
+# All flights of 2013, with every model built.
+SAMPLE = "skewless_sample"
 # The instant at which all models of the sample were built.
 AS_OF = "2013-07-02T00:00:00"
 REGISTRIES = count(1)

@@ -4,12 +4,19 @@ import shutil
 from pathlib import Path
 
 from features import settings
+from tests.databases import SAMPLE
+from tests.dbt_project.running import folders_of
 
 
 def copy_of_project(parent: Path) -> Path:
-    """A copy of the dbt project without what dbt wrote into it."""
+    """A copy of the dbt project without what dbt wrote into it, but for what it has parsed for the sample."""
     ignored = shutil.ignore_patterns("target", "logs")
-    return Path(shutil.copytree(settings.DBT_PROJECT, parent / "dbt_project", ignore=ignored))
+    project = Path(shutil.copytree(settings.DBT_PROJECT, parent / "dbt_project", ignore=ignored))
+    parsed = Path(folders_of(settings.DBT_PROJECT, SAMPLE)["DBT_TARGET_PATH"]) / "partial_parse.msgpack"
+    if parsed.exists():
+        (project / "target").mkdir()
+        shutil.copy(parsed, project / "target")
+    return project
 
 
 def replace(path: Path, old: str, new: str) -> None:

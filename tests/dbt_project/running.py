@@ -19,6 +19,20 @@ from tests.databases import AS_OF
 from tests.times import phase
 
 
+def folders_of(project: Path, database: str) -> dict[str, str]:
+    """dbt's variables for its folders.
+
+    What it has parsed holds for one database only, so that each has a folder of its own and is parsed for once.
+    """
+    own = project if project != settings.DBT_PROJECT else settings.RUN_DIR / "dbt" / database
+    return {
+        "DBT_PROJECT_DIR": str(project),
+        "DBT_PROFILES_DIR": str(project),
+        "DBT_TARGET_PATH": str(own / "target"),
+        "DBT_LOG_PATH": str(own / "logs"),
+    }
+
+
 @phase("dbt")
 def dbt(
     arguments: Sequence[str],
@@ -35,10 +49,7 @@ def dbt(
     """
     from dbt.cli.main import dbtRunner
 
-    folders = environment.dbt()
-    if project != settings.DBT_PROJECT:
-        folders |= {"DBT_PROJECT_DIR": str(project), "DBT_PROFILES_DIR": str(project)}
-        folders |= {"DBT_TARGET_PATH": str(project / "target"), "DBT_LOG_PATH": str(project / "logs")}
+    folders = folders_of(project, database)
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         for name, value in {**folders, "PGDATABASE": database}.items():
@@ -86,12 +97,9 @@ def run_dbt(as_of: datetime, *models: str, project: Path = settings.DBT_PROJECT)
     """`dbt run` at an instant, of all models or of some, on the warehouse in use."""
     from dbt.cli.main import dbtRunner
 
-    folders = environment.dbt()
-    if project != settings.DBT_PROJECT:
-        folders |= {"DBT_TARGET_PATH": str(project / "target"), "DBT_LOG_PATH": str(project / "logs")}
-    command = ["run", "--quiet", "--project-dir", str(project), "--profiles-dir", str(project)]
-    command += ["--target-path", folders["DBT_TARGET_PATH"], "--log-path", folders["DBT_LOG_PATH"]]
     with pytest.MonkeyPatch.context() as patch:
+        for name, value in folders_of(project, settings.WAREHOUSE_DATABASE).items():
+            patch.setenv(name, value)
         patch.setenv("SKEWLESS_AS_OF", as_of.isoformat())
-        done = dbtRunner().invoke([*command, *(["--select", *models] if models else [])])
+        done = dbtRunner().invoke(["run", "--quiet", *(["--select", *models] if models else [])])
     assert done.success, done.exception or [(result.node.name, result.message) for result in done.result]
