@@ -148,10 +148,20 @@ test-fast: install-dev ## Run what needs no server, no dbt and no browser, in a 
 	$(PYTEST) --suite fast $(PYTEST_ARGS)
 
 .PHONY: test-all
-test-all: install-dev ## Run every test there is
-	$(PYTEST) $(PYTEST_ARGS)
+test-all: test test-long ## Run every test there is
+
+.PHONY: test-long
+test-long: install-dev ## Run the long suites only: what `make test` leaves out
+	$(PYTEST) --suite long $(PYTEST_ARGS)
 
 .PHONY: $(LONG_SUITES:%=test-%)
+test-drills: ## Kill services, fill disks, set clocks while Dags run
+test-deployment: ## Start all services of docker-compose.yml, and tell the demo's story in them
+test-operations: ## Back up, restore, backfill, watch a running Airflow
+test-upgrades: ## Bring a warehouse of each earlier version up to date
+test-pages: ## Look at every page of Feature health in each theme and width
+test-features: ## Build the whole sample at once, killed, in any order
+test-benchmarks: ## See whether the benchmarks measure what they say
 $(LONG_SUITES:%=test-%): test-%: install-dev
 	$(PYTEST) --suite $* $(PYTEST_ARGS)
 

@@ -57,7 +57,7 @@ LEFT_OUT: "Counter[str]" = Counter()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds --suite."""
-    choices = [suites.FAST, suites.SHORT, *suites.LONG]
+    choices = [suites.FAST, suites.SHORT, suites.ALL_LONG, *suites.LONG]
     parser.addoption("--suite", choices=choices, help="which tests run; all that are named, when it is not said")
 
 
@@ -76,6 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return next((place for place, begins in enumerate(LONGEST_FIRST) if path.startswith(begins)), 99)
 
     if suite := config.getoption("--suite"):
+        if suite == suites.FAST:
+            sys.addaudithook(suites.refuse_processes)
         chosen, others = suites.select(items, suite)
         LEFT_OUT.update(others)
         left = set(items).difference(chosen)

@@ -1,7 +1,7 @@
 """Which tests belong together: `make test-fast`, `make test`, and the long suites that `make test-all` adds.
 
-A test that nothing marks is part of `make test`. It is fast as well, unless it asks for a fixture that starts something
-or is marked `starts`, because it starts processes of its own.
+A test that nothing marks is part of `make test`, and so is one that is marked `short`. It is fast as well, unless it
+asks for a fixture that starts something or is marked `starts`, because it starts processes of its own.
 """
 
 from collections import Counter
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-FAST, SHORT = "fast", "short"
+FAST, SHORT, ALL_LONG = "fast", "short", "long"
 # Each is a marker, and `make test-<name>` runs it.
 LONG = {
     "drills": "services are killed and disks are full while Dags run",
@@ -24,23 +24,29 @@ STARTS = "starts"
 # Fixtures that start a server, dbt or a browser.
 STARTERS = frozenset({"server", "redis_server", "browser"})
 
+# What Python calls it when a process is started.
+PROCESSES = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"})
+
 
 def register(config: pytest.Config) -> None:
     """Tells pytest of the markers."""
     for name, what in LONG.items():
         config.addinivalue_line("markers", f"{name}: {what}")
+    config.addinivalue_line("markers", f"{SHORT}: it is part of `make test`, though its file is one of a long suite")
     config.addinivalue_line("markers", f"{STARTS}: it starts processes of its own")
 
 
 def long_suite(item: pytest.Item) -> str | None:
     """The long suite that a test belongs to, if any."""
+    if item.get_closest_marker(SHORT):
+        return None
     return next((name for name in LONG if item.get_closest_marker(name)), None)
 
 
 def is_fast(item: pytest.Item) -> bool:
     """Whether a test needs no server, no dbt and no browser."""
     starts = STARTERS.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker(STARTS)
-    return long_suite(item) is None and not starts
+    return long_suite(item) is None and not item.get_closest_marker(SHORT) and not starts
 
 
 def select(items: Iterable[pytest.Item], suite: str) -> tuple[list[pytest.Item], Counter[str]]:
@@ -49,11 +55,21 @@ def select(items: Iterable[pytest.Item], suite: str) -> tuple[list[pytest.Item],
     others: Counter[str] = Counter()
     for item in items:
         own = long_suite(item) or (FAST if is_fast(item) else SHORT)
-        if own == suite or (suite == SHORT and own == FAST):
+        if own == suite or (suite == SHORT and own == FAST) or (suite == ALL_LONG and own in LONG):
             chosen.append(item)
         else:
             others[own] += 1
     return chosen, others
+
+
+def refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
+    """Python calls it for everything that can be audited: a fast test starts nothing.
+
+    Raises:
+        PermissionError: saying how the test is marked.
+    """
+    if event in PROCESSES:
+        raise PermissionError(f"A fast test starts {arguments[:2]}. Mark it: @pytest.mark.{STARTS}.")
 
 
 def what_was_left_out(others: Counter[str]) -> str:

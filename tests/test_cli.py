@@ -28,6 +28,8 @@ from tests.databases import execute, rows
 from tests.steps import drift_warehouse
 from tests.steps.drift_warehouse import AS_OF
 
+pytestmark = pytest.mark.starts
+
 SKEWLESS = Path(sys.executable).with_name("skewless")
 MINUTES = "avg_session_duration_minutes"
 

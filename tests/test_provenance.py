@@ -7,6 +7,8 @@ import pytest
 
 from features import provenance, settings
 
+pytestmark = pytest.mark.starts
+
 MESSAGE = """A feature more
 
 It counts long sessions.

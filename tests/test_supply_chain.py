@@ -20,6 +20,8 @@ import pytest
 from scripts import audit, licences, lock_changes, locked, sbom
 from tests.places import ROOT
 
+pytestmark = pytest.mark.starts
+
 HASH = "0" * 64
 ADVISORY = {
     "id": "GHSA-aaaa-bbbb-cccc",

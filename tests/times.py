@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +18,14 @@ WHENS = ("setup", "call", "teardown")
 
 
 class Phases:
-    """Seconds of this process by phase. Of phases within phases, each second counts for the innermost."""
+    """Seconds of this process by phase. Of phases within phases, each second counts for the innermost.
 
-    def __init__(self) -> None:
+    Args:
+        clock: gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._open: list[str] = []
         self._since = 0.0
@@ -36,7 +41,7 @@ class Phases:
         self._open.pop()
 
     def _count(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since
         self._since = now

@@ -20,6 +20,8 @@ import pytest
 from features import settings
 from features.contract import read_contract
 
+pytestmark = pytest.mark.starts
+
 FILES = sorted(settings.DAGS_FOLDER.glob("*.py"))
 IDS = {
     "materialize_features",

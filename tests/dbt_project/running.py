@@ -1,7 +1,11 @@
 """Ways to run dbt without waiting for a process of its own to start, which takes longer than most of what dbt does."""
 
 import io
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +15,7 @@ import pytest
 
 from features import settings
 from features.local import environment
+from tests.databases import AS_OF
 from tests.times import phase
 
 
@@ -43,6 +48,27 @@ def dbt(
     output = f"{printed.getvalue()}{done.exception or ''}"
     assert done.success != expect_failure, output
     return output
+
+
+def start_dbt(
+    arguments: Sequence[str], database: str, as_of: str = AS_OF, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts dbt in a process group of its own, with folders of its own: to run two at once, or to kill one.
+
+    Args:
+        env: variables that it has beside the usual ones.
+    """
+    target = tempfile.mkdtemp(prefix="dbt-", dir=settings.RUN_DIR)
+    variables = {**os.environ, **environment.dbt(), **(env or {}), "PGDATABASE": database, "SKEWLESS_AS_OF": as_of}
+    variables |= {"DBT_TARGET_PATH": target, "DBT_LOG_PATH": target}
+    return subprocess.Popen(
+        [str(Path(sys.executable).with_name("dbt")), "--quiet", *arguments],
+        env=variables,
+        cwd=settings.DBT_PROJECT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 @phase("dbt")

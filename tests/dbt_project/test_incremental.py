@@ -17,13 +17,12 @@ import pytest
 
 from features import settings, warehouse
 from features.contract import read_contract
-from features.local import environment
 from features.migrations import migrate
 from features.partition import parse_as_of
 from features.steps.publish import publish
 from tests.databases import AS_OF, copy_of, drop_database
 from tests.dbt_project.oracle import copy_raw, read, write
-from tests.dbt_project.running import dbt
+from tests.dbt_project.running import dbt, start_dbt
 
 pytestmark = pytest.mark.features
 
@@ -53,21 +52,6 @@ def contents(database: str) -> dict[str, object]:
 def leftovers(database: str) -> list[tuple[object, ...]]:
     """What a build uses on its way."""
     return read(database, "select relname from pg_class where relname ~ '__(batches|computed|dbt_tmp)'")
-
-
-def start_dbt(database: str, as_of: str = AS_OF, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """`dbt run` in a process group of its own, with folders of its own."""
-    target = tempfile.mkdtemp(prefix="dbt-", dir=settings.RUN_DIR)
-    variables = {**os.environ, **environment.dbt(), **(env or {}), "PGDATABASE": database, "SKEWLESS_AS_OF": as_of}
-    variables |= {"DBT_TARGET_PATH": target, "DBT_LOG_PATH": target}
-    return subprocess.Popen(
-        [str(Path(sys.executable).with_name("dbt")), "run", "--quiet"],
-        env=variables,
-        cwd=settings.DBT_PROJECT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +100,7 @@ def test_a_run_again_computes_nothing(undisturbed: str) -> None:
 def test_two_runs_of_one_partition_at_once_are_one(undisturbed: str) -> None:
     with copy_of(undisturbed, "skewless_alone") as alone, copy_of(undisturbed, "skewless_both") as both:
         dbt(["run"], alone, as_of=LATER)
-        processes = [start_dbt(both, LATER), start_dbt(both, LATER)]
+        processes = [start_dbt(["run"], both, LATER), start_dbt(["run"], both, LATER)]
         assert [process.wait(120) for process in processes] == [0, 0]
         assert contents(both) == contents(alone)
         assert leftovers(both) == []
@@ -172,7 +156,7 @@ def wait_for_dbt(database: str, process: subprocess.Popen[bytes]) -> None:
 def test_a_killed_build_leaves_nothing_half_done(undisturbed: str, sample_database: str, seed: int) -> None:
     """Kill -9 of dbt at a random moment of its work; the next run ends where an undisturbed one does."""
     with fresh(sample_database, f"skewless_killed_{seed}") as database:
-        process = start_dbt(database)
+        process = start_dbt(["run"], database)
         wait_for_dbt(database, process)
         time.sleep(random.Random(seed).uniform(0, 1.5))
         was_running = process.poll() is None
@@ -241,7 +225,7 @@ def test_a_killed_server_loses_nothing_that_was_published(
     publish(view, parse_as_of("2013-06-01T00:00:00"))
     served = read(database, "table serving.user_features order by 1")
     for seed in range(2):
-        process = start_dbt(database)
+        process = start_dbt(["run"], database)
         wait_for_dbt(database, process)
         time.sleep(random.Random(seed).uniform(0, 1.0))
         kill_server(doomed_server)

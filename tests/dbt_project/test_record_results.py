@@ -1,7 +1,6 @@
 """How each model and test of a run ended is kept: by `dbt build`, run and test, and by nothing else."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from features import settings, warehouse
 from features.migrations import migrate
 from tests.databases import AS_OF, drop_database, use
 from tests.dbt_project.projects import copy_of_project
-from tests.dbt_project.running import dbt, dbt_in_this_process
+from tests.dbt_project.running import dbt, dbt_in_this_process, start_dbt
 from tests.steps.small_warehouse import HISTORY
 
 VIEW = "user_session_features"
@@ -207,8 +206,8 @@ def test_two_at_once_both_keep_what_they_did_and_let_go_of_what_is_old(database:
         " from generate_series(1, 500) as n"
     )
     views = (VIEW, "user_variety_features")
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda view: dbt(["build", "--select", view], database, as_of=AS_OF), views))
+    processes = [start_dbt(["build", "--select", view], database) for view in views]
+    assert [process.wait(120) for process in processes] == [0, 0]
     assert {row["dbt_model"] for row in kept()} == set(views)
     assert len({row["dbt_invocation_id"] for row in kept()}) == 2
 

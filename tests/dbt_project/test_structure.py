@@ -21,6 +21,8 @@ from tests.dbt_project.oracle import DAY, HOUR, VIEWS, Event, View, insert, read
 from tests.dbt_project.projects import copy_of_project, replace
 from tests.dbt_project.running import dbt, dbt_in_this_process
 
+pytestmark = pytest.mark.starts
+
 RELATIONS = (
     "staging.stg_session_events",
     "features.user_session_features",

@@ -2,8 +2,6 @@
 
 import io
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import dotenv
 import yaml
 
+from scripts.write_env import main as write_secrets
 from tests.places import ROOT
 
 FILE = ROOT / "docker-compose.yml"
@@ -65,8 +64,8 @@ def read_env(text: str) -> dict[str, str]:
 
 
 def write_env(folder: Path) -> str:
-    """Runs what `make secrets` runs, in a folder that has the example, and gives the file's text."""
-    subprocess.run([sys.executable, ROOT / "scripts" / "write_env.py", folder], check=True, capture_output=True)
+    """Does what `make secrets` does, in a folder that has the example, and gives the file's text."""
+    write_secrets(folder)
     return (folder / ".env").read_text()
 
 

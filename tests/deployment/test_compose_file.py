@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,19 @@ def test_making_them_again_changes_nothing(folder: Path) -> None:
     assert write_env(folder) == before
 
 
+@pytest.mark.starts
+def test_the_command_says_where_they_are(tmp_path: Path) -> None:
+    (tmp_path / ".env.example").write_text(EXAMPLE)
+    command = [sys.executable, str(ROOT / "scripts" / "write_env.py"), str(tmp_path)]
+    for said in (
+        f"{len(SECRETS)} new secrets are in {tmp_path}/.env.\n",
+        f"No secret was missing from {tmp_path}/.env.\n",
+    ):
+        assert (
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{said} {tmp_path}/.env.\n"
+        )
+
+
 def test_one_that_is_missing_is_added_and_what_else_was_edited_stays(tmp_path: Path) -> None:
     (tmp_path / ".env.example").write_text(EXAMPLE)
     (tmp_path / ".env").write_text("AIRFLOW_PORT=18080\nJWT_SECRET=mine\nREDIS_PASSWORD=\n")
@@ -88,6 +102,7 @@ def test_one_that_is_missing_is_added_and_what_else_was_edited_stays(tmp_path: P
     assert all(found[name] for name in SECRETS)
 
 
+@pytest.mark.starts
 def test_none_is_in_the_repository() -> None:
     tracked = subprocess.run(["git", "ls-files", ".env"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert tracked.stdout == ""

@@ -8,7 +8,6 @@ import pytest
 from tests.drills.drill import Drill, deployed
 from tests.drills.leap_day_history import FIRST, hour
 
-# Until a worker's silence is noticed takes a minute and a half, and a retry waits for half a minute.
 pytestmark = [pytest.mark.drills, pytest.mark.timeout(1200)]
 
 SERVICES = [

@@ -16,8 +16,7 @@ from features.partition import parse_as_of
 from tests.drills.drill import MATERIALIZE, Drill, deployed
 from tests.drills.leap_day_history import FIRST, LAST, hour
 
-# A retry waits for half a minute, and what a dead scheduler left for a minute and a half.
-pytestmark = [pytest.mark.drills, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.drills, pytest.mark.timeout(900)]
 
 SERVICES = [
     "warehouse", "metadata-db", "redis", "init", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer",
@@ -50,6 +49,7 @@ def drill(server: None, manifest: Path, tmp_path_factory: pytest.TempPathFactory
         yield made
 
 
+@pytest.mark.short
 def test_undisturbed_it_is_what_the_steps_give_one_by_one(drill: Drill) -> None:
     drill.is_as_if_nothing_had_happened()
     assert drill.rows("select model_version from monitoring.champions") == [("1",)]
@@ -89,6 +89,7 @@ def test_airflows_database_crashes(drill: Drill) -> None:
     assert "connection to server" in drill.pod.log("scheduler").read_text()
 
 
+@pytest.mark.short
 def test_the_scheduler_is_killed_while_models_write(drill: Drill) -> None:
     with drill.writing(hour(3)) as run:
         # It alone, as when memory runs out: what it forked goes with it.

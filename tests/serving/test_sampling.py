@@ -83,6 +83,7 @@ def test_text_and_its_bytes_are_one_id() -> None:
     assert all(Sampler(0.5, "salt").samples(each) == sampler.samples(each) for each in IDS[:100])
 
 
+@pytest.mark.starts
 @pytest.mark.parametrize("seed", ["0", "1"])
 def test_every_process_decides_alike(seed: str) -> None:
     script = (
