@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 
 from features.contract import DriftSettings, Valid
 from features.drift.decision import Budget, DriftStatus
 from features.drift.profile import Baseline, Profile
 from features.drift.report import FeatureDriftReport, Subject, compare
-from features.drift.sketch import Grid, Sketch
+from features.drift.sketch import Grid, Sketch, Values
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class FeatureDriftMonitor:
 
     def __init__(
         self,
-        baseline: Mapping[str, npt.ArrayLike | Baseline],
+        baseline: Mapping[str, Values | Baseline],
         settings: Mapping[str, DriftSettings] | None = None,
         *,
         valid: Mapping[str, Valid] | None = None,
@@ -54,7 +53,7 @@ class FeatureDriftMonitor:
         self._alpha = Budget(false_alarms_per_week, max(1, len(baseline))).alpha
 
     def check(
-        self, feature: str, serving: npt.ArrayLike, as_of: datetime, *, entities: int | None = None
+        self, feature: str, serving: Values, as_of: datetime, *, entities: int | None = None
     ) -> FeatureDriftReport:
         """The report of one feature.
 
@@ -73,13 +72,13 @@ class FeatureDriftMonitor:
         settings = self._settings.get(feature, DriftSettings())
         return compare(subject, Profile.of(sketch, entities), baseline, expected, settings, self._alpha)
 
-    def check_all(self, serving: Mapping[str, npt.ArrayLike], as_of: datetime) -> list[FeatureDriftReport]:
+    def check_all(self, serving: Mapping[str, Values], as_of: datetime) -> list[FeatureDriftReport]:
         """A report of every feature of the baseline or of the data; one that cannot be read is an `error`, and the
         others have theirs."""
         names = [*self._baselines, *(name for name in serving if name not in self._baselines)]
         return [self._check_whatever(name, serving, as_of) for name in names]
 
-    def _check_whatever(self, name: str, serving: Mapping[str, npt.ArrayLike], as_of: datetime) -> FeatureDriftReport:
+    def _check_whatever(self, name: str, serving: Mapping[str, Values], as_of: datetime) -> FeatureDriftReport:
         subject = Subject(name, as_of)
         if name not in serving:
             return FeatureDriftReport(subject, DriftStatus.MISSING_FEATURE, 0, "The data have no such feature.")
@@ -92,7 +91,7 @@ class FeatureDriftMonitor:
             log.exception("%s could not be checked", name)
             return FeatureDriftReport(subject, DriftStatus.ERROR, 0, f"{type(error).__name__}: {error}")
 
-    def _baseline(self, name: str, values: npt.ArrayLike | Baseline) -> Baseline | None:
+    def _baseline(self, name: str, values: Values | Baseline) -> Baseline | None:
         if isinstance(values, Baseline):
             return values
         categorical = self._settings.get(name, DriftSettings()).treat_as == "categorical"

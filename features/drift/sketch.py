@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from numbers import Number
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from features.contract import Valid
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+# A feature's values: an array, or a list in which None may stand for a missing one, which ArrayLike does not allow.
+Values: TypeAlias = npt.ArrayLike | Sequence[object]
 
 # Cells of equal mass in the baseline. A value that fills one by itself gets a cell of its own.
 CELLS = 64
@@ -104,7 +106,7 @@ class Grid:
         return cls(Kind.DISCRETE if atoms_are_all else Kind.NUMERIC, edges=tuple(sorted(edges)))
 
     @classmethod
-    def of(cls, values: npt.ArrayLike, *, categorical: bool = False) -> Self:
+    def of(cls, values: Values, *, categorical: bool = False) -> Self:
         """The grid of a baseline given as an array; missing values and NaN are left out.
 
         Raises:
@@ -135,7 +137,7 @@ class Grid:
         return cls(Kind.CATEGORICAL, categories=tuple(distinct[order].tolist()))
 
 
-def as_array(values: npt.ArrayLike) -> npt.NDArray[Any]:
+def as_array(values: Values) -> npt.NDArray[Any]:
     """Numbers as floats, NaN where one is missing; anything else as it is, in an array of objects."""
     array: npt.NDArray[Any] = np.asarray(values, dtype=None if hasattr(values, "dtype") else object)
     if array.dtype != object:
@@ -221,7 +223,7 @@ class Sketch:
         return cls(np.zeros(grid.cells, dtype=np.int64), np.zeros(grid.cells))
 
     @classmethod
-    def of(cls, values: npt.ArrayLike, grid: Grid, valid: Valid | None = None) -> "Sketch":
+    def of(cls, values: Values, grid: Grid, valid: Valid | None = None) -> "Sketch":
         """The sketch of an array, cell by cell what the warehouse counts."""
         array = as_array(values)
         valid = valid or Valid()
