@@ -13,7 +13,7 @@ DOCKER ?= docker
 RUN := $(CURDIR)/.run
 BIN := $(CURDIR)/.venv/bin
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
-LONG_SUITES := drills deployment operations upgrades pages features benchmarks
+LONG_SUITES := chain drills deployment operations upgrades pages features benchmarks
 
 export PYTHONPYCACHEPREFIX := $(RUN)/cache/python
 # Or each process would compile again all that it imports.
@@ -155,6 +155,7 @@ test-long: install-dev ## Run the long suites only: what `make test` leaves out
 	$(PYTEST) --suite long $(PYTEST_ARGS)
 
 .PHONY: $(LONG_SUITES:%=test-%)
+test-chain: ## Close the gate, make the pipeline sick, roll back, through a real scheduler
 test-drills: ## Kill services, fill disks, set clocks while Dags run
 test-deployment: ## Start all services of docker-compose.yml, and tell the demo's story in them
 test-operations: ## Back up, restore, backfill, watch a running Airflow

@@ -12,6 +12,7 @@ import pytest
 FAST, SHORT, ALL_LONG = "fast", "short", "long"
 # Each is a marker, and `make test-<name>` runs it.
 LONG = {
+    "chain": "a gate that closes, a sick pipeline, rollbacks, and more that only happens on some days",
     "drills": "services are killed and disks are full while Dags run",
     "deployment": "all services of docker-compose.yml, and the demo in them",
     "operations": "backups, backfills, metrics and lineage of a running Airflow",

@@ -414,6 +414,7 @@ def test_the_champion_is_registered_and_as_good_as_the_data_allow(first: list[Da
     assert 0.79 < champion.metrics["roc_auc"] < 0.85
 
 
+@pytest.mark.chain
 def test_running_a_partition_again_changes_nothing(airflow: AirflowApi, second: list[DagRun]) -> None:
     tables = {
         "features.user_session_features": "",
@@ -452,6 +453,7 @@ def ask_for_retraining(airflow: AirflowApi, partition: str, run_id: str) -> dict
     return airflow.task_states(airflow.run("churn_retraining", run_id))
 
 
+@pytest.mark.chain
 def test_what_a_person_rejects_is_not_trained(airflow: AirflowApi, second: list[DagRun]) -> None:
     assert ask_for_retraining(airflow, SECOND, "rejected")["start_training"] == "success"
     assert decided(SECOND) == ("retrain", "manual", "Asked for by hand: rejected was asked for.")
@@ -494,6 +496,7 @@ def test_a_challenger_that_is_as_good_passes_the_gate(retrained: DagRun, churn: 
     assert champion.number == "2"
 
 
+@pytest.mark.chain
 def test_a_model_is_rolled_back_by_one_run(airflow: AirflowApi, retrained: DagRun, churn: Model) -> None:
     airflow.trigger("churn_rollback", None, "back_to_the_first", {"because": "a drill"})
     assert finished(airflow, "churn_rollback", "back_to_the_first") == "success"
@@ -505,6 +508,7 @@ def test_a_model_is_rolled_back_by_one_run(airflow: AirflowApi, retrained: DagRu
     ) == [("1", "2", "a drill", "back_to_the_first")]
 
 
+@pytest.mark.chain
 def test_a_rolled_back_model_scores_the_next_partition(airflow: AirflowApi, retrained: DagRun, churn: Model) -> None:
     airflow.trigger("churn_scoring", SECOND, "scored_again")
     assert finished(airflow, "churn_scoring", "scored_again") == "success"
@@ -515,6 +519,7 @@ def test_a_rolled_back_model_scores_the_next_partition(airflow: AirflowApi, retr
     ]
 
 
+@pytest.mark.chain
 def test_how_fast_it_ages_is_measured_and_a_short_history_does_not_decide(
     airflow: AirflowApi, second: list[DagRun]
 ) -> None:
@@ -532,6 +537,7 @@ def test_how_fast_it_ages_is_measured_and_a_short_history_does_not_decide(
     answer(airflow, SECOND, "Reject")
 
 
+@pytest.mark.chain
 def test_a_closed_gate_is_a_red_task_and_a_reason_opens_it(airflow: AirflowApi, second: list[DagRun]) -> None:
     with warehouse.connect() as connection:
         connection.execute(
@@ -557,6 +563,7 @@ def test_a_closed_gate_is_a_red_task_and_a_reason_opens_it(airflow: AirflowApi, 
     ]
 
 
+@pytest.mark.chain
 def test_a_sick_pipeline_blocks_retraining_even_if_a_person_asks(airflow: AirflowApi, second: list[DagRun]) -> None:
     """After the test above, so that the partition before it is the one that is live."""
     delivered = datetime(2013, 7, 11, 23, 30, tzinfo=UTC)
@@ -576,12 +583,14 @@ def test_a_sick_pipeline_blocks_retraining_even_if_a_person_asks(airflow: Airflo
     assert not asking(airflow)
 
 
+@pytest.mark.chain
 def test_the_monitor_tests_itself(airflow: AirflowApi, second: list[DagRun]) -> None:
     airflow.set_paused("churn_drift_self_test", False)
     airflow.trigger("churn_drift_self_test", SECOND, "tested")
     assert finished(airflow, "churn_drift_self_test", "tested") == "success"
 
 
+@pytest.mark.chain
 def test_rolling_back_is_a_dag_too(airflow: AirflowApi, second: list[DagRun], home: Path) -> None:
     conf = {"view": "event_type_features", "as_of": FIRST, "because": "to see the first again"}
     airflow.trigger("rollback_features", None, "back", conf)
@@ -625,6 +634,7 @@ def cells(frame: "FrameLocator", table: str, heading: str) -> list[str]:
     return region.locator(f"td[data-label='{heading}']").all_inner_texts()
 
 
+@pytest.mark.chain
 def test_a_person_finds_out_in_airflow_what_is_wrong(
     person: Looker, airflow: AirflowApi, second: list[DagRun], screenshots: Callable[[Any, str], Path]
 ) -> None:

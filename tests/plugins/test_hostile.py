@@ -13,6 +13,8 @@ from tests.plugins.airflow_server import ApiServer
 from tests.plugins.browser_user import Looker
 from tests.plugins.manifests import HOSTILE
 
+pytestmark = pytest.mark.pages
+
 OF_HOSTILE = {"model": "hostile", "view": "hostile_features"}
 # What a spreadsheet takes for a formula.
 FORMULA = re.compile(r"^[=+\-@\t\r]")
