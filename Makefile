@@ -170,6 +170,10 @@ $(LONG_SUITES:%=test-%): test-%: install-dev
 test-times: install-dev ## Where the time of the last run went, by file and by what it waited for
 	$(BIN)/python -m tests.times
 
+.PHONY: mutants
+mutants: install-dev ## Change operators and constants at random, one at a time, and see whether a test fails [COUNT=20 SEED=1]
+	$(BIN)/python -m tests.mutants --count $(or $(COUNT),20) --seed $(or $(SEED),1)
+
 ##@ Development
 .PHONY: install
 install: .venv/installed ## Create .venv with everything that runs, pinned by hash

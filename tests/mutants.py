@@ -1,0 +1,131 @@
+"""Would the tests notice? Changes an operator or a constant of the package at random, one at a time, and runs them.
+
+    make mutants COUNT=20 SEED=1
+
+Each change is made in the checkout itself, which has to be committed, and taken back. What the fast tests do not
+notice, `make test` has to. A change that survives is either a missing test or one that changes nothing that matters.
+"""
+
+import argparse
+import ast
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.places import ROOT
+
+PACKAGE = ROOT / "features"
+OTHER: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A place of a file, and what stands there instead."""
+
+    path: Path
+    line: int
+    before: str
+    after: str
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(ROOT)}:{self.line}: {self.before} -> {self.after}"
+
+    def text(self, source: bytes) -> bytes:
+        """The file with the change."""
+        return source[: self.start] + self.after.encode() + source[self.end :]
+
+
+def mutants(path: Path) -> Iterator[Mutant]:
+    """Every change of one operator or constant of a file; texts and annotations stay."""
+    source = path.read_bytes()
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    tree = ast.parse(source)
+    ignored = {id(inner) for node in ast.walk(tree) for outer in _annotations(node) for inner in ast.walk(outer)}
+    for node in ast.walk(tree):
+        if id(node) in ignored or not isinstance(node, ast.expr) or node.end_lineno is None:
+            continue
+        for changed in _changed(node):
+            begin, end = (
+                starts[node.lineno - 1] + node.col_offset,
+                starts[node.end_lineno - 1] + (node.end_col_offset or 0),
+            )
+            before = source[begin:end].decode()
+            yield Mutant(path, node.lineno, " ".join(before.split()), f"({ast.unparse(changed)})", begin, end)
+
+
+def _annotations(node: ast.AST) -> Iterator[ast.AST]:
+    for name in ("annotation", "returns"):
+        if isinstance(found := getattr(node, name, None), ast.AST):
+            yield found
+    if isinstance(node, ast.JoinedStr):  # Python 3.11 does not say where its parts are
+        yield node
+
+
+def _changed(node: ast.expr) -> Iterator[ast.expr]:
+    match node:
+        case ast.Compare(ops=[operator]) if type(operator) in OTHER:
+            changed = deepcopy(node)
+            changed.ops = [OTHER[type(operator)]()]  # type: ignore[list-item]
+            yield changed
+        case ast.BinOp() | ast.BoolOp() if type(node.op) in OTHER:
+            different = deepcopy(node)
+            different.op = OTHER[type(node.op)]()  # type: ignore[assignment]
+            yield different
+        case ast.UnaryOp(op=ast.Not()):
+            yield node.operand
+        case ast.Constant(value=bool(value)):
+            yield ast.Constant(not value)
+        case ast.Constant(value=int(value) | float(value)):
+            yield ast.Constant(value + 1)
+
+
+def is_noticed(suite: str) -> bool:
+    """Whether a test of a suite fails."""
+    command = ["make", "--silent", "test-fast" if suite == "fast" else "test", "PYTEST_ARGS=-x -q"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode != 0
+
+
+def main() -> int:
+    """Tries some; returns how many were not noticed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--fast-only", action="store_true", help="do not run `make test` on what fast tests do not notice"
+    )
+    chosen = parser.parse_args()
+    dirty = subprocess.run(
+        ["git", "status", "--porcelain", "features"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    if dirty.stdout:
+        print("features/ has changes that are not committed; commit them first.", file=sys.stderr)
+        return 2
+    every = [mutant for path in sorted(PACKAGE.rglob("*.py")) for mutant in mutants(path)]
+    survived = 0
+    for mutant in random.Random(chosen.seed).sample(every, chosen.count):
+        source = mutant.path.read_bytes()
+        mutant.path.write_bytes(mutant.text(source))
+        try:
+            by = next((s for s in (["fast"] if chosen.fast_only else ["fast", "short"]) if is_noticed(s)), None)
+        finally:
+            mutant.path.write_bytes(source)
+        survived += by is None
+        print(f"{f'noticed ({by})' if by else 'SURVIVED':17} {mutant}", flush=True)
+    print(f"{chosen.count - survived} of {chosen.count} noticed; {len(every):,} places.")
+    return survived
+
+
+if __name__ == "__main__":
+    sys.exit(main())
