@@ -292,7 +292,7 @@ def test_a_clean_installation_documents_every_feature(sample_warehouse: str, pro
     """dbt's docs and the warehouse's own comments carry each feature, and where it is selected too."""
     dbt(["docs", "generate", "--no-compile"], sample_warehouse, project=project, as_of=AS_OF)
     catalog = json.loads((project / "target" / "catalog.json").read_text())["nodes"]
-    for view in read_contract(settings.MANIFEST).feature_views.values():
+    for view in contract_of(project).feature_views.values():
         for relation in filter(None, [view.relation, view.serving, *view.training_sets]):
             columns = catalog[f"model.skewless.{relation[1]}"]["columns"]
             for feature in view.features:
