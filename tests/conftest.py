@@ -1,5 +1,6 @@
 """Tests run against a PostgreSQL of their own under .run/test, started here and stopped at the end."""
 
+import gc
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ import pytest
 from tests.places import ROOT
 
 # Each process would compile all that it imports, if it kept nothing of it; all of them share what they keep.
+gc.set_threshold(100_000, 50, 100)
 sys.dont_write_bytecode = False
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".run" / "cache" / "python"))
@@ -28,7 +30,7 @@ for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", 
 from features import settings  # noqa: E402
 from features.local import environment, postgres, redis  # noqa: E402
 from tests import suites, times  # noqa: E402
-from tests.databases import AS_OF, SAMPLE, migrated, use, using  # noqa: E402
+from tests.databases import AS_OF, SAMPLE, forget_on_crash, migrated, use, using  # noqa: E402
 from tests.dbt_project.running import dbt  # noqa: E402
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ def server() -> Iterator[None]:
     settings.RUN_DIR.mkdir(parents=True, exist_ok=True)
     with times.phase("PostgreSQL starts"):
         postgres.start()
+        forget_on_crash()
     yield
     postgres.stop()
 

@@ -24,6 +24,14 @@ REGISTRIES = count(1)
 MIGRATED, REGISTRY = "skewless_migrated", "skewless_registry"
 
 
+def forget_on_crash() -> None:
+    """Lets the test server write to disk whenever it likes: what a crash of the machine loses is tests' data only."""
+    with warehouse.connect("postgres", autocommit=True) as connection:
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(f"alter system set {name} = off")
+        connection.execute("select pg_reload_conf()")
+
+
 def drop_database(name: str) -> None:
     """Drops a database, whoever is connected."""
     with warehouse.connect("postgres", autocommit=True) as connection:
@@ -86,7 +94,8 @@ def filled(name: str, fill: Callable[[warehouse.Connection], object]) -> Iterato
 def copy_of(database: str, name: str) -> Iterator[str]:
     """A database like `database`, to change at will."""
     drop_database(name)
-    statement = sql.SQL("create database {} template {}")
+    # Block by block through the log, the sample would take several times as long as its files do.
+    statement = sql.SQL("create database {} template {} strategy file_copy")
     with warehouse.connect("postgres", autocommit=True) as connection:
         connection.execute(statement.format(sql.Identifier(name), sql.Identifier(database)))
     try:
