@@ -4,15 +4,16 @@ import shutil
 from pathlib import Path
 
 from features import settings
-from tests.databases import SAMPLE
 from tests.dbt_project.running import folders_of
 
 
 def copy_of_project(parent: Path) -> Path:
-    """A copy of the dbt project without what dbt wrote into it, but for what it has parsed for the sample."""
+    """A copy of the dbt project; of what dbt wrote it has what was parsed for the warehouse in use, if that was."""
     ignored = shutil.ignore_patterns("target", "logs")
     project = Path(shutil.copytree(settings.DBT_PROJECT, parent / "dbt_project", ignore=ignored))
-    parsed = Path(folders_of(settings.DBT_PROJECT, SAMPLE)["DBT_TARGET_PATH"]) / "partial_parse.msgpack"
+    parsed = (
+        Path(folders_of(settings.DBT_PROJECT, settings.WAREHOUSE_DATABASE)["DBT_TARGET_PATH"]) / "partial_parse.msgpack"
+    )
     if parsed.exists():
         (project / "target").mkdir()
         shutil.copy(parsed, project / "target")

@@ -101,5 +101,5 @@ def run_dbt(as_of: datetime, *models: str, project: Path = settings.DBT_PROJECT)
         for name, value in folders_of(project, settings.WAREHOUSE_DATABASE).items():
             patch.setenv(name, value)
         patch.setenv("SKEWLESS_AS_OF", as_of.isoformat())
-        done = dbtRunner().invoke(["run", "--quiet", *(["--select", *models] if models else [])])
+        done = dbtRunner().invoke(["run", "--quiet", "--no-write-json", *(["--select", *models] if models else [])])
     assert done.success, done.exception or [(result.node.name, result.message) for result in done.result]

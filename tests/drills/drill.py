@@ -221,17 +221,21 @@ class Drill:
         Args:
             only: the schemas and tables that have to be so.
         """
-        for key in self._begun:
-            self._undisturbed.compute(parse_as_of(key))
-        self._begun.clear()
+        self._compute_undisturbed()
         with self.connect() as ours, self._undisturbed.connect() as theirs:
             found = differences(ours, theirs)
         found = {table: rows for table, rows in found.items() if table in only or table.partition(".")[0] in only}
         assert not found, found
         self.nothing_is_published_twice()
 
+    def _compute_undisturbed(self) -> None:
+        for key in self._begun:
+            self._undisturbed.compute(parse_as_of(key))
+        self._begun.clear()
+
     def tables_that_differ_after(self, statement: str) -> set[str]:
         """What would be noticed of a change, which is undone."""
+        self._compute_undisturbed()
         with self.connect() as ours, self._undisturbed.connect() as theirs, ours.transaction(force_rollback=True):
             ours.execute(statement)
             return set(differences(ours, theirs))

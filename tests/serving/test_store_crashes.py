@@ -22,6 +22,8 @@ from features.serving.store import FeatureStore
 from tests.dbt_project.oracle import FEATURES, HOUR
 from tests.steps.small_warehouse import EARLIER, USERS, stored
 
+pytestmark = pytest.mark.drills
+
 pytest_plugins = ["tests.serving.stores"]
 
 NAMESPACE = "crashes"

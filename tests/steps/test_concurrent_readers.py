@@ -12,7 +12,7 @@ from features import warehouse
 from features.contract import FeatureView
 from features.steps.publish import publish
 from features.steps.roll_back import roll_back
-from tests.databases import execute
+from tests.databases import copy_of, execute, use, using
 from tests.dbt_project.oracle import HOUR, read
 from tests.dbt_project.running import run_dbt
 from tests.steps.small_warehouse import LATER, hours, load, session
@@ -28,13 +28,25 @@ from serving.user_features
 Seen = list[tuple[int, int, datetime, int]]
 
 
-@pytest.fixture
-def _growing(small_warehouse: str, view: FeatureView) -> None:
+@pytest.fixture(scope="module")
+def growing_database(built_database: str, view: FeatureView) -> Iterator[str]:
     """A user more at each instant, so that a mixture of two snapshots has a number of rows of its own."""
-    load(*(session(f"new {number}", at - HOUR, at, f"n{number}") for number, at in enumerate(hours(LATER + HOUR, 4))))
-    for as_of in hours(LATER + HOUR, 4):
-        run_dbt(as_of, "stg_session_events", "user_session_features")
-    publish(view, LATER)
+    with copy_of(built_database, "skewless_growing") as name:
+        with using(name):
+            new = [session(f"new {n}", at - HOUR, at, f"n{n}") for n, at in enumerate(hours(LATER + HOUR, 4))]
+            load(*new)
+            for as_of in hours(LATER + HOUR, 4):
+                run_dbt(as_of, "stg_session_events", "user_session_features")
+            publish(view, LATER)
+        yield name
+
+
+@pytest.fixture(autouse=True)
+def growing(growing_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A copy of it, to write to."""
+    with copy_of(growing_database, "skewless_growing_copy") as name:
+        use(name, monkeypatch)
+        yield name
 
 
 def read_until(stop: Event) -> Seen:
@@ -67,7 +79,6 @@ def back_and_forth(view: FeatureView, rounds: int) -> None:
         roll_back([view], LATER)
 
 
-@pytest.mark.usefixtures("_growing")
 def test_readers_see_complete_snapshots_while_publications_come_and_go(view: FeatureView) -> None:
     with readers(2) as reading:
         back_and_forth(view, rounds=3)
@@ -77,7 +88,6 @@ def test_readers_see_complete_snapshots_while_publications_come_and_go(view: Fea
     assert len({seen for reader in reading for seen in reader.result()}) > 1, "they saw nothing change"
 
 
-@pytest.mark.usefixtures("_growing")
 def test_readers_do_not_notice_that_dbt_makes_their_view_again(view: FeatureView) -> None:
     with readers(2) as reading, ThreadPoolExecutor(1) as pool:
         publishing = pool.submit(back_and_forth, view, rounds=2)
@@ -89,8 +99,7 @@ def test_readers_do_not_notice_that_dbt_makes_their_view_again(view: FeatureView
         assert set(reader.result()) <= complete
 
 
-@pytest.mark.usefixtures("_growing")
-def test_what_others_built_upon_the_view_survives_dbt(view: FeatureView, small_warehouse: str) -> None:
+def test_what_others_built_upon_the_view_survives_dbt(growing: str) -> None:
     execute("create view public.ours as select user_id, session_count from serving.user_features")
     run_dbt(LATER, "user_features")
-    assert read(small_warehouse, "select count(*) from public.ours") == [(12,)]
+    assert read(growing, "select count(*) from public.ours") == [(12,)]

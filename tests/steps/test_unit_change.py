@@ -21,6 +21,8 @@ from features.steps.watch import plan, watch_feature
 from tests.databases import copy_of, execute, registry, rows, use
 from tests.dbt_project.running import run_dbt
 
+pytestmark = pytest.mark.chain
+
 BEFORE = datetime(2013, 7, 2, tzinfo=UTC)
 BROKEN = BEFORE + timedelta(hours=1)
 MENDED = BEFORE + timedelta(hours=2)
