@@ -38,6 +38,7 @@ from tests.databases import drop_database
 from tests.places import ROOT
 from tests.plugins.airflow_server import ApiServer
 from tests.plugins.browser_user import Looker
+from tests.times import phase
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FrameLocator, Page
@@ -108,10 +109,11 @@ def up(chain_warehouse: None, home: Path, tmp_path_factory: pytest.TempPathFacto
     with output.open("w") as file:
         process = subprocess.Popen([str(SKEWLESS), "up"], env=env, stdout=file, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 180
-    while "Ctrl-C" not in output.read_text():
-        assert process.poll() is None, output.read_text()
-        assert time.monotonic() < deadline, output.read_text()
-        time.sleep(0.5)
+    with phase("Airflow starts"):
+        while "Ctrl-C" not in output.read_text():
+            assert process.poll() is None, output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.5)
     yield process
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
@@ -129,7 +131,7 @@ def airflow(up: subprocess.Popen[str]) -> AirflowApi:
 @pytest.fixture(scope="module")
 def first(airflow: AirflowApi) -> list[DagRun]:
     """The runs of the first partition: there is no champion yet, and somebody approves of the first one."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    with phase("waiting for Dags"), ThreadPoolExecutor(max_workers=1) as pool:
         runs = pool.submit(demo.run_partition, airflow, FIRST, demo.quiet())
         answer(airflow, FIRST, "Approve")
         return runs.result()
@@ -138,9 +140,11 @@ def first(airflow: AirflowApi) -> list[DagRun]:
 @pytest.fixture(scope="module")
 def second(airflow: AirflowApi, first: list[DagRun]) -> list[DagRun]:
     """The runs of the day after: a young champion."""
-    return demo.run_partition(airflow, SECOND, demo.quiet())
+    with phase("waiting for Dags"):
+        return demo.run_partition(airflow, SECOND, demo.quiet())
 
 
+@phase("waiting for Dags")
 def answer(airflow: AirflowApi, partition: str, option: str) -> DagRun:
     """Answers the approval that a partition waits for, once it asks, and waits for the run's end."""
     deadline = time.monotonic() + 240
@@ -711,6 +715,7 @@ def test_its_pages_are_there_to_look_at(
         assert (sight.errors, sight.foreign) == ([], [])
 
 
+@phase("waiting for Dags")
 def finished(airflow: AirflowApi, dag_id: str, run_id: str) -> str:
     deadline = time.monotonic() + 120
     while (run := airflow.run(dag_id, run_id)).state not in DONE:

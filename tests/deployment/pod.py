@@ -32,6 +32,7 @@ from features.local import postgres, redis
 from tests import processes
 from tests.deployment.compose_file import Service, load
 from tests.places import ROOT
+from tests.times import phase
 
 Result = TypeVar("Result")
 
@@ -158,6 +159,7 @@ class Pod:
         with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
+    @phase("services of the pod start")
     def up(self, names: Sequence[str]) -> None:
         """Starts services in the order of their dependencies, as `docker compose up --wait` does."""
         left = [name for name in self.services if name in names]

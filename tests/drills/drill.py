@@ -22,6 +22,7 @@ from tests.deployment.pod import Pod, opened
 from tests.drills import leap_day_history
 from tests.drills.tables import SCHEMAS, differences
 from tests.drills.undisturbed import Undisturbed, undisturbed
+from tests.times import phase
 
 MATERIALIZE = demo.CHAIN[0]
 # A machine that tests has other things to do.
@@ -102,6 +103,7 @@ class Drill:
 
     # What happens
 
+    @phase("waiting for Dags")
     def until(self, condition: Callable[[], Any], what: str, seconds: float = DRILL_SECONDS) -> Any:
         """Waits until something is so, while what crashed is started again as its restart policy has it.
 

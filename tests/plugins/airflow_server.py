@@ -15,6 +15,7 @@ import requests
 from features import settings
 from features.local import environment, stack
 from features.migrations import create_database
+from tests.times import phase
 
 USERS = {"admin": "admin", "viewer": "viewer"}
 METADATA_DATABASE = "skewless_health_airflow"
@@ -123,6 +124,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@phase("Airflow starts")
 def _wait_for(service: stack.Service, url: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while not stack.answers(f"{url}/api/v2/version"):

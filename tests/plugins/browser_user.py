@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tests.plugins.airflow_server import ApiServer, password
+from tests.times import phase
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -101,7 +102,8 @@ class Looker:
         )
         try:
             context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
-            yield watched(context, self.server)
+            with phase("browser"):
+                yield watched(context, self.server)
         finally:
             context.close()
 
