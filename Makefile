@@ -28,7 +28,7 @@ demo: install ## Load a year of real events, run the Dags through a real schedul
 	$(BIN)/skewless demo
 
 .PHONY: test
-test: install-dev ## Run the whole promise in small, a chain through a real scheduler included, in ten minutes [JOBS=2 at a time]
+test: install-dev ## Test a bit of everything: units, dbt, one chain through a real scheduler [JOBS=2 at a time]
 	$(PYTEST) --suite short $(PYTEST_ARGS)
 
 .PHONY: help
@@ -148,7 +148,10 @@ test-fast: install-dev ## Run what needs no server, no dbt and no browser, in a 
 	$(PYTEST) --suite fast $(PYTEST_ARGS)
 
 .PHONY: test-all
-test-all: test test-long ## Run every test there is
+test-all: ## Run every test there is
+	$(MAKE) test || failed=1
+	$(MAKE) test-long
+	exit $${failed:-0}
 
 .PHONY: test-long
 test-long: install-dev ## Run the long suites only: what `make test` leaves out
@@ -157,7 +160,7 @@ test-long: install-dev ## Run the long suites only: what `make test` leaves out
 .PHONY: $(LONG_SUITES:%=test-%)
 test-chain: ## Close the gate, make the pipeline sick, roll back, through a real scheduler
 test-drills: ## Kill services, fill disks, set clocks while Dags run
-test-deployment: ## Start all services of docker-compose.yml, and tell the demo's story in them
+test-deployment: ## Start all services of docker-compose.yml, and run the demo in them
 test-operations: ## Back up, restore, backfill, watch a running Airflow
 test-upgrades: ## Bring a warehouse of each earlier version up to date
 test-pages: ## Look at every page of Feature health in each theme and width
@@ -167,7 +170,7 @@ $(LONG_SUITES:%=test-%): test-%: install-dev
 	$(PYTEST) --suite $* $(PYTEST_ARGS)
 
 .PHONY: test-times
-test-times: install-dev ## Where the time of the last run went, by file and by what it waited for
+test-times: install-dev ## Show what took the time in the last run, by file and by what it waited for
 	$(BIN)/python -m tests.times
 
 .PHONY: mutants
@@ -251,7 +254,7 @@ update: install-dev ## Lock the newest versions that pyproject.toml allows, inst
 	scripts/lock.sh --upgrade
 	$(BIN)/python -m scripts.lock_changes "$$before"
 	$(MAKE) licences
-	$(MAKE) test
+	$(MAKE) test-all
 
 ##@ Cleaning up
 .PHONY: clean

@@ -45,8 +45,8 @@ CONTRACT: Contract = read_contract(settings.MANIFEST)
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "skewless",
     "pool": settings.POOL,
-    "retries": settings.RETRIES,
-    "retry_delay": timedelta(seconds=settings.RETRY_SECONDS),
+    "retries": settings.retries(),
+    "retry_delay": timedelta(seconds=settings.retry_seconds()),
     # A mistake stays one however often it is tried; a server that is away may come back.
     "retry_policy": ExceptionRetryPolicy(
         rules=[

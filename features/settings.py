@@ -1,7 +1,10 @@
 """Where things are. Everything else about a deployment is in libpq's, MLflow's and Airflow's own variables."""
 
 import os
+import re
 from pathlib import Path
+
+from features.errors import SkewlessError
 
 HOME = Path(os.environ.get("SKEWLESS_HOME", Path(__file__).resolve().parents[1]))
 RUN_DIR = Path(os.environ.get("SKEWLESS_RUN_DIR", HOME / ".run"))
@@ -28,10 +31,6 @@ def online_namespace() -> str:
 # The Airflow pool of every task. Airflow's own has room for 128 at once; a deployment may name a smaller one.
 POOL = os.environ.get("SKEWLESS_POOL", "default_pool")
 
-# How often a task is tried again, and after how many seconds.
-RETRIES = int(os.environ.get("SKEWLESS_RETRIES", "2"))
-RETRY_SECONDS = float(os.environ.get("SKEWLESS_RETRY_SECONDS", "30"))
-
 # When materialize_features starts by itself. Feature rows for training assume what this says: hourly, on the hour.
 MATERIALIZE_CRON = os.environ.get("SKEWLESS_MATERIALIZE_CRON", "0 * * * *")
 
@@ -47,3 +46,20 @@ def mlflow_ui() -> str | None:
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     found = os.environ.get("SKEWLESS_MLFLOW_UI") or (tracking if tracking.startswith(("http://", "https://")) else "")
     return found.rstrip("/") or None
+
+
+def retries() -> int:
+    """How often a task is tried again: SKEWLESS_RETRIES, else twice."""
+    return int(_number("SKEWLESS_RETRIES", "2", r"\d+", "a whole number"))
+
+
+def retry_seconds() -> float:
+    """After how many seconds a task is tried again: SKEWLESS_RETRY_SECONDS, else 30."""
+    return float(_number("SKEWLESS_RETRY_SECONDS", "30", r"\d+(\.\d+)?", "a number"))
+
+
+def _number(variable: str, default: str, pattern: str, what: str) -> str:
+    text = os.environ.get(variable) or default
+    if not re.fullmatch(pattern, text):
+        raise SkewlessError(f"{variable} is '{text}', and has to be {what} of 0 or more, such as {variable}={default}.")
+    return text

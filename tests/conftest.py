@@ -13,8 +13,9 @@ import pytest
 
 from tests.places import ROOT
 
-# Each process would compile all that it imports, if it kept nothing of it; all of them share what they keep.
+# dbt and pandas make so many objects that looking for garbage took a fifth of the time.
 gc.set_threshold(100_000, 50, 100)
+# Each process would compile all that it imports, if it kept nothing of it; all of them share what they keep.
 sys.dont_write_bytecode = False
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".run" / "cache" / "python"))
@@ -24,7 +25,8 @@ RUN_DIR = Path(os.environ.setdefault("SKEWLESS_TEST_RUN_DIR", str(ROOT / ".run" 
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     RUN_DIR /= worker
 os.environ["SKEWLESS_RUN_DIR"] = str(RUN_DIR)
-for inherited in [name for name in os.environ if name.startswith(("PG", "DBT_", "AIRFLOW_", "MLFLOW_", "REDIS_"))]:
+OTHERS = ("PG", "DBT_", "AIRFLOW_", "MLFLOW_", "REDIS_", "SKEWLESS_RETR")
+for inherited in [name for name in os.environ if name.startswith(OTHERS)]:
     del os.environ[inherited]
 
 from features import settings  # noqa: E402
@@ -60,7 +62,7 @@ LEFT_OUT: "Counter[str]" = Counter()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds --suite."""
     choices = [suites.FAST, suites.SHORT, suites.ALL_LONG, *suites.LONG]
-    parser.addoption("--suite", choices=choices, help="which tests run; all that are named, when it is not said")
+    parser.addoption("--suite", choices=choices, help="which tests run; without it, every collected test runs")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -89,14 +91,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hands over what this worker knows, when it is one."""
+    """Sends this worker's phases and left-out counts to the leading process."""
     if worker is not None:
         session.config.workeroutput |= {"phases": dict(times.PHASES.seconds), "left_out": dict(LEFT_OUT)}  # type: ignore[attr-defined]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Takes it; every worker has collected the same."""
+    """Keeps the counts of the last worker; all workers collect the same tests."""
     LEFT_OUT.update({
         name: n for name, n in getattr(node, "workeroutput", {}).get("left_out", {}).items() if name not in LEFT_OUT
     })

@@ -29,6 +29,10 @@ STARTERS = frozenset({"server", "redis_server", "browser"})
 PROCESSES = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"})
 
 
+class StartedByFastTest(Exception):
+    """A test that nothing marks has started a process."""
+
+
 def register(config: pytest.Config) -> None:
     """Tells pytest of the markers."""
     for name, what in LONG.items():
@@ -67,10 +71,10 @@ def refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
     """Python calls it for everything that can be audited: a fast test starts nothing.
 
     Raises:
-        PermissionError: saying how the test is marked.
+        StartedByFastTest: saying how the test is marked.
     """
     if event in PROCESSES:
-        raise PermissionError(f"A fast test starts {arguments[:2]}. Mark it: @pytest.mark.{STARTS}.")
+        raise StartedByFastTest(f"A fast test starts {arguments[:2]}. Mark it: @pytest.mark.{STARTS}.")
 
 
 def what_was_left_out(others: Counter[str]) -> str:
@@ -78,4 +82,4 @@ def what_was_left_out(others: Counter[str]) -> str:
     if set(others) <= set(LONG):
         counts = ", ".join(f"{count} {name}" for name, count in others.most_common())
         return f"Not in this run: {counts}. `make test-all` runs them too."
-    return f"Not in this run: {others.total()} tests. `make test` runs the whole promise, `make test-all` everything."
+    return f"Not in this run: {others.total()} tests. `make test` runs a bit of everything, `make test-all` all of it."

@@ -57,7 +57,7 @@ def test_each_long_suite_has_a_command() -> None:
     (listed,) = re.findall(r"^LONG_SUITES := (.*)$", MAKEFILE, flags=re.MULTILINE)
     assert listed.split() == list(suites.LONG)
     described = re.findall(r"^test-(\w+): ## ", MAKEFILE, flags=re.MULTILINE)
-    assert described == list(suites.LONG)
+    assert [name for name in described if name != "all"] == list(suites.LONG)
 
 
 def test_what_is_left_out_is_counted_and_its_command_named() -> None:
@@ -69,7 +69,7 @@ def test_what_is_left_out_is_counted_and_its_command_named() -> None:
 
 @pytest.mark.parametrize("event", sorted(suites.PROCESSES))
 def test_a_fast_test_that_starts_a_process_is_told_how_to_be_marked(event: str) -> None:
-    with pytest.raises(PermissionError, match=r"@pytest.mark.starts"):
+    with pytest.raises(suites.StartedByFastTest, match=r"@pytest.mark.starts"):
         suites.refuse_processes(event, ("git", ["git", "log"]))
     suites.refuse_processes("open", ("file",))
 

@@ -97,7 +97,7 @@ def airflow() -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": os.environ.get("AIRFLOW__CORE__PARALLELISM", "4"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{api}/execution/",
-        **{name: os.environ.get(name, seconds) for name, seconds in AIRFLOW_WAITS.items()},
+        **{name: os.environ.get(name) or seconds for name, seconds in AIRFLOW_WAITS.items()},
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(AIRFLOW_HOME / "passwords.json"),
         "AIRFLOW__CORE__FERNET_KEY": secret("fernet_key"),

@@ -1,5 +1,8 @@
 """The benchmark's own promises: the same rows each time, naive answers that agree, and a comparison that can fail."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from tests.benchmarks import (
 )
 from tests.benchmarks import project as dbt
 from tests.benchmarks.contest import Bench, Curve, Outcome, Sizes, Table, Task
+from tests.places import ROOT
 
 pytestmark = pytest.mark.benchmarks
 
@@ -184,3 +188,23 @@ def test_the_report_shows_medians_and_ratios(tmp_path: Path) -> None:
     assert str(tmp_path) not in page
     ends = (".md", ".json", ".png", "_growth.png")
     assert {file.name for file in tmp_path.iterdir()} == {f"bench_features{end}" for end in ends}
+
+
+WHERE = "import {module}; from features import settings; print(settings.RUN_DIR, settings.WAREHOUSE_DATABASE)"
+
+
+@pytest.mark.parametrize("module", ["bench_features", "bench_health", "bench_serving", "drift.__main__"])
+def test_it_works_in_a_folder_and_a_database_of_its_own(module: str, tmp_path: Path) -> None:
+    """For it drops that database."""
+    variables = {name: value for name, value in os.environ.items() if name not in {"SKEWLESS_RUN_DIR", "PGDATABASE"}}
+    done = subprocess.run(
+        [sys.executable, "-c", WHERE.format(module=f"tests.benchmarks.{module}")],
+        env=variables | {"SKEWLESS_BENCH_RUN_DIR": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    folder, database = done.stdout.split()
+    assert folder == str(tmp_path)
+    assert database != "skewless"

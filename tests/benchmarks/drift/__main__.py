@@ -9,14 +9,13 @@ from pathlib import Path
 
 import click
 
-from features import settings as our_settings
-from features.migrations import migrate
-
 # Before anything else of ours: it says where the benchmark's server and files are, and settings read that once.
 from tests.benchmarks import bench_features  # isort: skip
 
+from features import settings as our_settings
 from features.ingest import nycflights13
 from features.local import postgres
+from features.migrations import migrate
 from tests.benchmarks import peer_venv
 from tests.benchmarks.drift import contenders, cost, duel, false_alarms, flights, report, settings
 from tests.benchmarks.drift.findings import Findings
