@@ -51,10 +51,15 @@ os.environ.update(environment.postgres() | environment.tools() | environment.air
 
 # What takes longest begins first, beside everything else.
 LONGEST_FIRST = (
-    "tests/test_chain.py",
     "tests/drills/test_local_executor.py",
-    "tests/deployment",
+    "tests/test_chain.py",
+    "tests/deployment/test_services.py",
+    "tests/operations/test_backfill.py",
+    "tests/drills/test_celery.py",
     "tests/plugins",
+    "tests/dbt_project/test_incremental.py",
+    "tests/operations/test_observability.py",
+    "tests/deployment",
 )
 LEFT_OUT: "Counter[str]" = Counter()
 
