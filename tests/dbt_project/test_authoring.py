@@ -288,11 +288,11 @@ def test_composite_keys_are_scored_under_names_of_their_own(composite: tuple[str
     assert [tuple(json.loads(entity_id)) for entity_id in ids] == PAIRS
 
 
-def test_a_clean_installation_documents_every_feature(sample_warehouse: str, project: Path) -> None:
+def test_a_clean_installation_documents_every_feature(sample_warehouse: str, project: Path, contract: Contract) -> None:
     """dbt's docs and the warehouse's own comments carry each feature, and where it is selected too."""
     dbt(["docs", "generate", "--no-compile"], sample_warehouse, project=project, as_of=AS_OF)
     catalog = json.loads((project / "target" / "catalog.json").read_text())["nodes"]
-    for view in contract_of(project).feature_views.values():
+    for view in contract.feature_views.values():
         for relation in filter(None, [view.relation, view.serving, *view.training_sets]):
             columns = catalog[f"model.skewless.{relation[1]}"]["columns"]
             for feature in view.features:
