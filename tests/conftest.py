@@ -1,5 +1,6 @@
 """Tests run against a PostgreSQL of their own under .run/test, started here and stopped at the end."""
 
+import fcntl
 import gc
 import os
 import socket
@@ -119,7 +120,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def server() -> Iterator[None]:
     """An embedded PostgreSQL without databases of ours."""
     settings.RUN_DIR.mkdir(parents=True, exist_ok=True)
-    with times.phase("PostgreSQL starts"):
+    # One at a time: for root, the first one ever makes the user that it runs as.
+    with times.phase("PostgreSQL starts"), (Path(os.environ["SKEWLESS_TEST_RUN_DIR"]) / "starting").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         postgres.start()
         forget_on_crash()
     yield
