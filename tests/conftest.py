@@ -62,7 +62,7 @@ LONGEST_FIRST = (
     "tests/operations/test_observability.py",
     "tests/deployment",
 )
-LEFT_OUT: "Counter[str]" = Counter()
+LEFT_OUT: dict[str, int] = {}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -99,21 +99,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Sends this worker's phases and left-out counts to the leading process."""
     if worker is not None:
-        session.config.workeroutput |= {"phases": dict(times.PHASES.seconds), "left_out": dict(LEFT_OUT)}  # type: ignore[attr-defined]
+        session.config.workeroutput |= {"phases": dict(times.PHASES.seconds), "left_out": LEFT_OUT}  # type: ignore[attr-defined]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Keeps the counts of the last worker; all workers collect the same tests."""
-    LEFT_OUT.update({
-        name: n for name, n in getattr(node, "workeroutput", {}).get("left_out", {}).items() if name not in LEFT_OUT
-    })
+    LEFT_OUT.update(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Says in the end what was not in the run."""
     if LEFT_OUT:
-        terminalreporter.write_line(suites.what_was_left_out(LEFT_OUT))
+        terminalreporter.write_line(suites.what_was_left_out(Counter(LEFT_OUT)))
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,16 @@ def folders_of(project: Path, database: str) -> dict[str, str]:
 
 
 @phase("dbt")
+def _invoke(arguments: Sequence[str], project: Path, database: str, as_of: str | None) -> Any:
+    from dbt.cli.main import dbtRunner
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**folders_of(project, database), "PGDATABASE": database}.items():
+            patch.setenv(name, value)
+        patch.setenv("SKEWLESS_AS_OF", as_of) if as_of else patch.delenv("SKEWLESS_AS_OF", raising=False)
+        return dbtRunner().invoke([*arguments])
+
+
 def dbt(
     arguments: Sequence[str],
     database: str,
@@ -47,15 +57,9 @@ def dbt(
     Returns:
         what it printed, and the error that it ended with.
     """
-    from dbt.cli.main import dbtRunner
-
-    folders = folders_of(project, database)
     printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
-        for name, value in {**folders, "PGDATABASE": database}.items():
-            patch.setenv(name, value)
-        patch.setenv("SKEWLESS_AS_OF", as_of) if as_of else patch.delenv("SKEWLESS_AS_OF", raising=False)
-        done = dbtRunner().invoke(["--no-use-colors", *arguments])
+    with redirect_stdout(printed):
+        done = _invoke(["--no-use-colors", *arguments], project, database, as_of)
     output = f"{printed.getvalue()}{done.exception or ''}"
     assert done.success != expect_failure, output
     return output
@@ -92,14 +96,8 @@ def dbt_in_this_process(arguments: Sequence[str], project: Path) -> Any:
     return dbtRunner().invoke([*arguments, "--quiet", *map(str, folders)])
 
 
-@phase("dbt")
 def run_dbt(as_of: datetime, *models: str, project: Path = settings.DBT_PROJECT) -> None:
     """`dbt run` at an instant, of all models or of some, on the warehouse in use."""
-    from dbt.cli.main import dbtRunner
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in folders_of(project, settings.WAREHOUSE_DATABASE).items():
-            patch.setenv(name, value)
-        patch.setenv("SKEWLESS_AS_OF", as_of.isoformat())
-        done = dbtRunner().invoke(["run", "--quiet", "--no-write-json", *(["--select", *models] if models else [])])
+    command = ["run", "--quiet", "--no-write-json", *(["--select", *models] if models else [])]
+    done = _invoke(command, project, settings.WAREHOUSE_DATABASE, as_of.isoformat())
     assert done.success, done.exception or [(result.node.name, result.message) for result in done.result]
