@@ -16,6 +16,8 @@ from tests.places import ROOT
 
 # dbt and pandas make so many objects that looking for garbage took a fifth of the time.
 gc.set_threshold(100_000, 50, 100)
+# Two processes share two processors already; threads beside them would only wait for each other.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), "1")
 # Each process would compile all that it imports, if it kept nothing of it; all of them share what they keep.
 sys.dont_write_bytecode = False
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""
@@ -86,14 +88,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return next((place for place, begins in enumerate(LONGEST_FIRST) if path.startswith(begins)), 99)
 
     if suite := config.getoption("--suite"):
-        if suite == suites.FAST:
-            sys.addaudithook(suites.refuse_processes)
         chosen, others = suites.select(items, suite)
         LEFT_OUT.update(others)
         left = set(items).difference(chosen)
         config.hook.pytest_deselected(items=list(left))
         items[:] = chosen
     items.sort(key=rank)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Sees to it that a fast test starts nothing. What ends in a teardown need not be its own."""
+    with suites.held_to_its_mark(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """The same, for the test itself."""
+    with suites.held_to_its_mark(item):
+        yield
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

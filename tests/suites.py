@@ -4,8 +4,10 @@ A test that nothing marks is part of `make test`, and so is one that is marked `
 asks for a fixture that starts something or is marked `starts`, because it starts processes of its own.
 """
 
+import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -33,8 +35,15 @@ class StartedByFastTest(Exception):
     """A test that nothing marks has started a process."""
 
 
+class _Running:
+    """What this process is about."""
+
+    is_fast = False
+
+
 def register(config: pytest.Config) -> None:
-    """Tells pytest of the markers."""
+    """Tells pytest of the markers, and begins to watch what fast tests start."""
+    sys.addaudithook(refuse_processes)
     for name, what in LONG.items():
         config.addinivalue_line("markers", f"{name}: {what}")
     config.addinivalue_line("markers", f"{SHORT}: it is part of `make test`, though its file is one of a long suite")
@@ -67,13 +76,23 @@ def select(items: Iterable[pytest.Item], suite: str) -> tuple[list[pytest.Item],
     return chosen, others
 
 
+@contextmanager
+def held_to_its_mark(item: pytest.Item) -> Iterator[None]:
+    """While the block runs, which is a part of a test, a fast one can start no process."""
+    _Running.is_fast = is_fast(item)
+    try:
+        yield
+    finally:
+        _Running.is_fast = False
+
+
 def refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
-    """Python calls it for everything that can be audited: a fast test starts nothing.
+    """Python calls it for everything that can be audited.
 
     Raises:
         StartedByFastTest: saying how the test is marked.
     """
-    if event in PROCESSES:
+    if _Running.is_fast and event in PROCESSES:
         raise StartedByFastTest(f"A fast test starts {arguments[:2]}. Mark it: @pytest.mark.{STARTS}.")
 
 

@@ -1,6 +1,7 @@
 """The suites have every test once, and what a run leaves out is said."""
 
 import re
+import subprocess
 from collections import Counter
 from typing import Any
 
@@ -72,6 +73,16 @@ def test_a_fast_test_that_starts_a_process_is_told_how_to_be_marked(event: str) 
     with pytest.raises(suites.StartedByFastTest, match=r"@pytest.mark.starts"):
         suites.refuse_processes(event, ("git", ["git", "log"]))
     suites.refuse_processes("open", ("file",))
+
+
+def test_a_fast_test_starts_no_process() -> None:
+    with pytest.raises(suites.StartedByFastTest):
+        subprocess.run(["true"], check=True)
+
+
+@pytest.mark.starts
+def test_a_test_that_says_so_starts_one() -> None:
+    subprocess.run(["true"], check=True)
 
 
 def test_a_second_counts_for_the_innermost_phase() -> None:

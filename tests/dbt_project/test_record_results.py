@@ -10,7 +10,7 @@ from features import settings, warehouse
 from features.migrations import migrate
 from tests.databases import AS_OF, drop_database, use
 from tests.dbt_project.projects import copy_of_project
-from tests.dbt_project.running import dbt, dbt_in_this_process, start_dbt
+from tests.dbt_project.running import dbt, dbt_in_this_process, invoke, start_dbt
 from tests.steps.small_warehouse import HISTORY
 
 VIEW = "user_session_features"
@@ -74,10 +74,8 @@ def run(arguments: Sequence[str], project: Path = settings.DBT_PROJECT) -> Any:
     """dbt with what it writes in a folder of the tests."""
     if project == settings.DBT_PROJECT:
         folders = ["--target-path", str(settings.MANIFEST.parent)]
-        from dbt.cli.main import dbtRunner
-
         fixed = ["--project-dir", str(project), "--profiles-dir", str(project), "--quiet"]
-        return dbtRunner().invoke([*arguments, *fixed, *folders])
+        return invoke([*arguments, *fixed, *folders])
     return dbt_in_this_process(arguments, project)
 
 

@@ -15,6 +15,9 @@ FLOWN = 327_346
 AIRCRAFT = 4_037
 ROUTES = 224
 
+# pip downloads the sample, once on each machine.
+pytestmark = pytest.mark.starts
+
 
 @pytest.fixture(scope="module")
 def flights() -> pd.DataFrame:
