@@ -56,6 +56,7 @@ os.environ.update(environment.postgres() | environment.tools() | environment.air
 LONGEST_FIRST = (
     "tests/drills/test_local_executor.py",
     "tests/test_chain.py",
+    "tests/drills/test_scheduler.py",
     "tests/deployment/test_services.py",
     "tests/operations/test_backfill.py",
     "tests/drills/test_celery.py",

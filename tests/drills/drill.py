@@ -25,6 +25,9 @@ from tests.drills.undisturbed import Undisturbed, undisturbed
 from tests.times import phase
 
 MATERIALIZE = demo.CHAIN[0]
+SERVICES = (
+    "warehouse", "metadata-db", "redis", "init", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer",
+)  # fmt: skip
 # A machine that tests has other things to do.
 DRILL_SECONDS = 600
 LOG_DISK = "48m"

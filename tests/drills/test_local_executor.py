@@ -3,7 +3,6 @@
 Each drill computes an hour of its own, and afterwards every table is what it is where nothing happened.
 """
 
-import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,14 +12,11 @@ import pytest
 
 from features.local import demo
 from features.partition import parse_as_of
-from tests.drills.drill import MATERIALIZE, Drill, deployed
+from tests.drills.drill import MATERIALIZE, SERVICES, Drill, deployed
 from tests.drills.leap_day_history import FIRST, LAST, hour
 
 pytestmark = [pytest.mark.drills, pytest.mark.timeout(900)]
 
-SERVICES = [
-    "warehouse", "metadata-db", "redis", "init", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer",
-]  # fmt: skip
 # Where an hour's rows are the same whenever they are computed. What is live, and what was watched over days, is not.
 OF_AN_HOUR = ["raw", "features", "training", "serving.predictions", "monitoring.inference_log"]
 ONLINE = """
@@ -49,7 +45,6 @@ def drill(server: None, manifest: Path, tmp_path_factory: pytest.TempPathFactory
         yield made
 
 
-@pytest.mark.short
 def test_undisturbed_it_is_what_the_steps_give_one_by_one(drill: Drill) -> None:
     drill.is_as_if_nothing_had_happened()
     assert drill.rows("select model_version from monitoring.champions") == [("1",)]
@@ -87,17 +82,6 @@ def test_airflows_database_crashes(drill: Drill) -> None:
     drill.finish(hour(2))
     drill.is_as_if_nothing_had_happened()
     assert "connection to server" in drill.pod.log("scheduler").read_text()
-
-
-@pytest.mark.short
-def test_the_scheduler_is_killed_while_models_write(drill: Drill) -> None:
-    with drill.writing(hour(3)) as run:
-        # It alone, as when memory runs out: what it forked goes with it.
-        drill.pod.signal("scheduler", signal.SIGKILL)
-    drill.finish(hour(3))
-    drill.is_as_if_nothing_had_happened()
-    assert "Reset the following" in drill.pod.log("scheduler").read_text()
-    assert "dbt.user_variety_features_model_build" in drill.tried_again(run)
 
 
 def test_redis_is_away_when_features_are_pushed(drill: Drill) -> None:
