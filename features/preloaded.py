@@ -5,7 +5,7 @@
 
 LocalExecutor forks each task from the scheduler, Celery from the worker, so what is imported here is paid once instead
 of in every task: on two cores a dbt model takes about one second instead of five. Any other way to run them works too,
-only slower.
+only slower. What depends on the Dags' folder or on dbt's manifest is not among it, so that tasks see their changes.
 
 And nothing that a scheduler has forked outlives it. A process of LocalExecutor has a copy of its connection to
 Airflow's database: were the scheduler killed, that would keep its locks for as long as the process waits for work, and
@@ -13,7 +13,9 @@ no other scheduler could go on with the runs that it was about to schedule.
 """
 
 import ctypes
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 
@@ -25,7 +27,18 @@ import sklearn.ensemble
 import sklearn.metrics
 from airflow.__main__ import main
 
-PRELOADED = (dbt.cli.main, mlflow.sklearn, pandas, scipy.stats, sklearn.ensemble, sklearn.metrics)
+from features import dbt_tasks, steps
+
+PRELOADED = (
+    dbt.cli.main,
+    dbt_tasks,
+    mlflow.sklearn,
+    pandas,
+    scipy.stats,
+    sklearn.ensemble,
+    sklearn.metrics,
+    *(importlib.import_module(f"{steps.__name__}.{step.name}") for step in pkgutil.iter_modules(steps.__path__)),
+)
 
 PR_SET_PDEATHSIG = 1
 

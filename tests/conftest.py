@@ -54,12 +54,11 @@ os.environ.update(environment.postgres() | environment.tools() | environment.air
 
 # What takes longest begins first, beside everything else.
 LONGEST_FIRST = (
-    "tests/drills/test_local_executor.py",
+    "tests/drills/test_faults.py",
     "tests/test_chain.py",
     "tests/drills/test_scheduler.py",
     "tests/deployment/test_services.py",
     "tests/operations/test_backfill.py",
-    "tests/drills/test_celery.py",
     "tests/plugins",
     "tests/dbt_project/test_incremental.py",
     "tests/operations/test_observability.py",

@@ -14,7 +14,10 @@ from features.training.resampling import (
     Interval,
     Weighted,
     counts_by_score,
+    dot,
     intervals,
+    quotient,
+    sums_by_place,
     weighted,
 )
 
@@ -57,16 +60,16 @@ def calibration_error(truth: Booleans, score: Floats) -> Weighted:
     """
     distinct, counts = np.unique(score), counts_by_score(truth, score)
 
-    def error(weights: Floats) -> float:
+    def error(weights: Floats) -> Floats:
         positive, negative = counts(weights)
         rows = positive + negative
-        total = rows.sum()
-        if not total:
-            return float("nan")
-        lower = np.cumsum(rows) - rows
+        total = rows.sum(axis=-1, keepdims=True)
+        lower = np.cumsum(rows, axis=-1) - rows
         # Above the highest score that has any weight there is no weight, either: where it goes does not matter.
-        bins = np.minimum(lower * CALIBRATION_BINS // total, CALIBRATION_BINS - 1).astype(int)
-        return float(np.abs(np.bincount(bins, rows * distinct - positive)).sum() / total)
+        place = np.floor_divide(lower * CALIBRATION_BINS, total, out=np.zeros_like(lower), where=total > 0)
+        bins = np.minimum(place, CALIBRATION_BINS - 1).astype(np.int64)
+        gaps = sums_by_place(bins, rows * distinct - positive, CALIBRATION_BINS)
+        return quotient(np.abs(gaps).sum(axis=-1), total[..., 0])
 
     return error
 
@@ -79,13 +82,12 @@ def lift(truth: Booleans, score: Floats) -> Weighted:
     """
     counts = counts_by_score(truth, score)
 
-    def lifted(weights: Floats) -> float:
-        positive, negative = (column[::-1] for column in counts(weights))
-        rows, top = positive + negative, TOP * weights.sum()
-        if not positive.sum():
-            return float("nan")
-        higher = np.cumsum(rows) - rows
+    def lifted(weights: Floats) -> Floats:
+        positive, negative = (column[..., ::-1] for column in counts(weights))
+        rows, every = positive + negative, weights.sum(axis=-1)
+        top = TOP * every[..., None]
+        higher = np.cumsum(rows, axis=-1) - rows
         part = np.divide(np.clip(top - higher, 0, rows), rows, out=np.zeros_like(rows), where=rows > 0)
-        return float((part * positive).sum() / top / (positive.sum() / weights.sum()))
+        return quotient(dot(part, positive), top[..., 0] * quotient(positive.sum(axis=-1), every))
 
     return lifted

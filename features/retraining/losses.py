@@ -98,7 +98,7 @@ class Recipe:
     def holdout_metric(self, estimator: Any, split: Split) -> float:
         """What the registry would have kept beside the model."""
         truth, score = outcomes(split.holdout, self.label), scores(estimator, split.holdout, self.features)
-        return weighted(self.metric, truth, score)(np.ones(len(truth)))
+        return float(weighted(self.metric, truth, score)(np.ones(len(truth))))
 
 
 @dataclass(frozen=True)

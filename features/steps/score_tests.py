@@ -117,4 +117,4 @@ def _metrics(model: Model, extract: TrainingExtract) -> dict[str, float]:
     fitted = fit(split, model.feature_names, model.label, model.label_horizon, model.training)
     truth = outcomes(split.holdout, model.label)
     said = scores(fitted.estimator, split.holdout, model.feature_names)
-    return {name: weighted(name, truth, said)(np.ones(len(truth))) for name in METRICS}
+    return {name: float(weighted(name, truth, said)(np.ones(len(truth)))) for name in METRICS}

@@ -2,7 +2,8 @@
 
 An entity's rows resemble each other, so they are drawn together or not at all (Field and Welsh, Bootstrapping clustered
 data, J. R. Statist. Soc. B 69, 2007; the percentile interval: Efron and Tibshirani, An Introduction to the Bootstrap,
-1993, chapter 13). A draw of entities is a weight for each row, so a metric is prepared once and evaluated by weights.
+1993, chapter 13). A draw of entities is a weight for each row, so a metric is prepared once and evaluated by weights,
+of many draws at once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +15,12 @@ import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
-Weighted = Callable[[Floats], float]
+# Weights of all rows, of one draw or of many (draws x rows), to the metric of each draw.
+Weighted = Callable[[Floats], Floats]
 
 REPLICATES = 1000
+# How many weights are in memory at once, if there are not more rows than that.
+BLOCK = 1 << 14
 # With more replicates than this share undefined, as where a slice has hardly any positive, nothing is known.
 MOST_UNDEFINED = 0.05
 
@@ -44,11 +48,13 @@ class Entities:
         self._seed = seed
 
     def weights(self) -> Iterator[Floats]:
-        """Of each draw, how often each row is in it."""
+        """How often each row is in each draw: some draws at a time, as an array of draws x rows."""
         rng = np.random.default_rng(self._seed)
-        for _ in range(self._replicates):
-            drawn = np.bincount(rng.integers(0, self.count, self.count), minlength=self.count)
-            yield drawn[self._codes].astype(np.float64)
+        at_once = max(1, BLOCK // len(self._codes))
+        for begin in range(0, self._replicates, at_once):
+            draws = min(at_once, self._replicates - begin)
+            drawn = rng.integers(0, self.count, (draws, self.count))
+            yield _sums(drawn, np.ones(drawn.shape), self.count)[:, self._codes]
 
 
 def metric_interval(metric: str, truth: Booleans, score: Floats, entities: Entities, confidence: float) -> Interval:
@@ -65,8 +71,8 @@ def difference_interval(
 
 
 def _interval(terms: Sequence[tuple[float, Weighted]], rows: int, entities: Entities, confidence: float) -> Interval:
-    def value(weights: Floats) -> float:
-        return sum(sign * metric(weights) for sign, metric in terms)
+    def value(weights: Floats) -> Floats:
+        return np.asarray(sum(sign * metric(weights) for sign, metric in terms))
 
     return intervals({"value": value}, entities, confidence, np.ones(rows))["value"]
 
@@ -81,10 +87,14 @@ def intervals(
     """
     if not len(sampling):
         return dict.fromkeys(metrics, Interval(np.nan, np.nan, np.nan))
-    draws = np.array([[metric(times * sampling) for metric in metrics.values()] for times in entities.weights()])
+    draws: dict[str, list[Floats]] = {name: [] for name in metrics}
+    for times in entities.weights():
+        weights = times * sampling
+        for name, metric in metrics.items():
+            draws[name].append(metric(weights))
     return {
-        name: _percentiles(metric(sampling), draws[:, place], confidence)
-        for place, (name, metric) in enumerate(metrics.items())
+        name: _percentiles(float(metric(sampling)), np.concatenate(draws[name]), confidence)
+        for name, metric in metrics.items()
     }
 
 
@@ -102,7 +112,7 @@ def weighted(metric: str, truth: Booleans, score: Floats) -> Weighted:
     NaN where it is undefined: one class only, or a score that is no number.
     """
     if not np.isfinite(score).all():
-        return lambda weights: float("nan")
+        return lambda weights: np.full(weights.shape[:-1], np.nan)
     match metric:
         case "roc_auc":
             return _roc_auc(truth, score)
@@ -118,31 +128,50 @@ def weighted(metric: str, truth: Booleans, score: Floats) -> Weighted:
     raise ValueError(f"no metric {metric!r}")
 
 
-def _dot(left: Floats, right: Floats) -> float:
+def dot(left: Floats, right: Floats) -> Floats:
+    """The sum of products along the last axis."""
     # Not `@`: BLAS shares a product of more than 10,000 numbers among threads, which on a busy machine wait for each
     # other ten times as long as they multiply.
-    return float((left * right).sum())
+    return np.asarray((left * right).sum(axis=-1))
+
+
+def quotient(numerator: Floats, denominator: Floats) -> Floats:
+    """NaN where the denominator is zero."""
+    unknown = np.full(np.shape(denominator), np.nan)
+    return np.asarray(np.divide(numerator, denominator, out=unknown, where=denominator != 0))
+
+
+def _sums(places: npt.NDArray[np.int64], values: Floats, count: int) -> Floats:
+    """The sum of the values at each of `count` places, for each draw by itself (draws x count)."""
+    offsets = count * np.arange(len(places))[:, None]
+    sums = np.bincount((places + offsets).ravel(), values.ravel(), len(places) * count).astype(np.float64)
+    return sums.reshape(len(places), count)
+
+
+def sums_by_place(places: npt.NDArray[np.int64], values: Floats, count: int) -> Floats:
+    """The sum of the values at each of `count` places along the last axis, for one draw or for many."""
+    shape = (-1, places.shape[-1])
+    return _sums(places.reshape(shape), values.reshape(shape), count).reshape(*places.shape[:-1], count)
 
 
 def _mean(values: npt.NDArray[np.generic]) -> Weighted:
     numbers = values.astype(np.float64)
-
-    def mean(weights: Floats) -> float:
-        total = weights.sum()
-        return float(_dot(weights, numbers) / total) if total else float("nan")
-
-    return mean
+    return lambda weights: quotient(dot(weights, numbers), weights.sum(axis=-1))
 
 
 def counts_by_score(truth: Booleans, score: Floats) -> Callable[[Floats], tuple[Floats, Floats]]:
     """Weights of true and false rows at each distinct score, lowest first."""
-    distinct, place = np.unique(score, return_inverse=True)
-    positive, negative = place[truth], place[~truth]
+    order = np.argsort(score, kind="stable")
+    is_true = truth[order].astype(np.float64)
+    is_false = 1 - is_true
+    begins = np.flatnonzero(np.diff(score[order], prepend=np.nan))
 
     def counts(weights: Floats) -> tuple[Floats, Floats]:
+        ordered = np.take(weights, order, axis=-1)
+        # Each by itself: a difference of sums would not be zero where there is no weight.
         return (
-            np.bincount(positive, weights[truth], len(distinct)).astype(np.float64),
-            np.bincount(negative, weights[~truth], len(distinct)).astype(np.float64),
+            np.add.reduceat(ordered * is_true, begins, axis=-1),
+            np.add.reduceat(ordered * is_false, begins, axis=-1),
         )
 
     return counts
@@ -152,11 +181,10 @@ def _roc_auc(truth: Booleans, score: Floats) -> Weighted:
     """The share of (true, false) pairs that the score has in order; half of a tie."""
     counts = counts_by_score(truth, score)
 
-    def roc_auc(weights: Floats) -> float:
+    def roc_auc(weights: Floats) -> Floats:
         positive, negative = counts(weights)
-        pairs = positive.sum() * negative.sum()
-        below = np.cumsum(negative) - negative / 2
-        return float(_dot(positive, below) / pairs) if pairs else float("nan")
+        below = np.cumsum(negative, axis=-1) - negative / 2
+        return quotient(dot(positive, below), positive.sum(axis=-1) * negative.sum(axis=-1))
 
     return roc_auc
 
@@ -164,13 +192,11 @@ def _roc_auc(truth: Booleans, score: Floats) -> Weighted:
 def _average_precision(truth: Booleans, score: Floats) -> Weighted:
     counts = counts_by_score(truth, score)
 
-    def average_precision(weights: Floats) -> float:
-        positive, negative = (column[::-1] for column in counts(weights))
-        total = positive.sum()
-        if not total or not negative.sum():
-            return float("nan")
-        found, flagged = np.cumsum(positive), np.cumsum(positive + negative)
+    def average_precision(weights: Floats) -> Floats:
+        positive, negative = (column[..., ::-1] for column in counts(weights))
+        found, flagged = np.cumsum(positive, axis=-1), np.cumsum(positive + negative, axis=-1)
         precision = np.divide(found, flagged, out=np.zeros_like(found), where=flagged > 0)
-        return float(_dot(positive, precision) / total)
+        known = quotient(dot(positive, precision), positive.sum(axis=-1))
+        return np.where(negative.sum(axis=-1) > 0, known, np.nan)
 
     return average_precision

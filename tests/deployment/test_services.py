@@ -17,7 +17,7 @@ import pytest
 from features import settings
 from features.ingest import nycflights13
 from features.local import demo
-from tests.deployment.compose_file import FILE, SECRETS, load, new_variables
+from tests.deployment.compose_file import FILE, SECRETS, WITH_CELERY, load, new_variables
 from tests.deployment.pod import Pod, opened
 
 # The demo is part of what the first test waits for, beside whatever else this machine does.
@@ -41,7 +41,6 @@ STORY = [
     ("2013-11-05", "retrain"),
     ("2013-12-24", "hold"),
 ]
-WITH_CELERY = {"AIRFLOW_EXECUTOR": "CeleryExecutor", "COMPOSE_PROFILES": "warehouse,online,celery"}
 # One more partition, through whatever executes tasks now.
 ONE_MORE = """
 import os
@@ -76,8 +75,8 @@ print(answer.status_code, "user_session_features" in answer.text)
 """
 
 
-# Twenty in a second.
-LOOKS = 60
+# Twenty are a second.
+YOUNG_LOOKS = 40
 
 
 class CommandLines:
@@ -100,13 +99,12 @@ class CommandLines:
         looks: Counter[int] = Counter()
         while not self._stopped.wait(0.05):
             for pid in psutil.pids():
-                # A process may become another program while it is young, and it stays that afterwards.
-                if looks[pid] < LOOKS:
-                    looks[pid] += 1
+                looks[pid] += 1
+                # A young process becomes another program; an old one only gives itself another title.
+                if looks[pid] < YOUNG_LOOKS or looks[pid] % YOUNG_LOOKS == 0:
                     with suppress(OSError):
-                        self.seen.add(
-                            Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-                        )
+                        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+                        self.seen.add(line.decode(errors="replace").replace("\0", " "))
 
 
 @pytest.fixture(scope="module")

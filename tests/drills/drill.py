@@ -1,6 +1,7 @@
 """What a drill does: computes a partition on the deployment, and does something to it meanwhile."""
 
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from features.errors import SkewlessError
 from features.local import demo
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.partition import parse_as_of
-from tests.deployment.compose_file import new_variables
+from tests.deployment.compose_file import FILE, WITH_CELERY, load, new_variables
 from tests.deployment.pod import Pod, opened
 from tests.drills import leap_day_history
 from tests.drills.tables import SCHEMAS, differences
@@ -106,8 +107,17 @@ class Drill:
 
     # What happens
 
+    def change_to_celery(self) -> None:
+        """Has a worker do what the scheduler's own processes did."""
+        self.pod.signal("scheduler", signal.SIGTERM)
+        self.pod.services = load(FILE, {**self._variables, **WITH_CELERY})
+        for name in ("scheduler", "worker"):
+            self.pod.start(name)
+        for name in ("scheduler", "worker"):
+            self.pod.wait(name)
+
     @phase("waiting for Dags")
-    def until(self, condition: Callable[[], Any], what: str, seconds: float = DRILL_SECONDS) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = DRILL_SECONDS, every: float = 0.3) -> Any:
         """Waits until something is so, while what crashed is started again as its restart policy has it.
 
         An Airflow that does not answer is asked again.
@@ -124,7 +134,7 @@ class Drill:
                     return found
             except (requests.RequestException, SkewlessError, psycopg.OperationalError) as error:
                 said, self._api = str(error), None
-            time.sleep(0.3)
+            time.sleep(every)
         raise NotInTime(f"{what} did not happen within {seconds} s. {said}\n{self.pod.end_of_log('scheduler')}")
 
     def begin(self, key: str) -> DagRun:
@@ -198,7 +208,7 @@ class Drill:
     def finish(self, *keys: str) -> list[DagRun]:
         """Waits until the chains of partitions are over; every run of theirs has to have succeeded."""
         for key in keys:
-            self.until(partial(self._is_over, key), f"the end of {key}")
+            self.until(partial(self._is_over, key), f"the end of {key}", every=1)
         runs = [run for run in self.runs() if run.partition_key in keys]
         assert {run.state for run in runs} == {"success"}, [run for run in runs if run.state != "success"]
         return runs

@@ -101,11 +101,11 @@ def test_an_interval_is_that_of_entities_really_repeated(name: str) -> None:
     entity = pd.DataFrame({"entity_id": np.repeat(np.arange(100), 4)})
     found = realised_performance(truth, score, weights, Entities(entity, replicates=50, seed=3), 0.9)[name]
     metric = SCIKIT_LEARN.get(name) or (
-        lambda truth, score, sample_weight: {"calibration_error": calibration_error, "lift": lift}[name](truth, score)(
-            sample_weight
+        lambda truth, score, sample_weight: float(
+            {"calibration_error": calibration_error, "lift": lift}[name](truth, score)(sample_weight)
         )
     )
-    draws = []
+    draws: list[float] = []
     rng = np.random.default_rng(3)
     for _ in range(50):
         rows = np.concatenate([np.flatnonzero(entity["entity_id"] == drawn) for drawn in rng.integers(0, 100, 100)])

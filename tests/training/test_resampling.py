@@ -144,7 +144,7 @@ def _naive_values(
 
 def test_weights_are_the_same_for_all_rows_of_an_entity() -> None:
     _, _, entity = sample(entities=20, rows_each=4)
-    for weights in Entities(entity, replicates=10).weights():
+    for weights in np.concatenate([*Entities(entity, replicates=10).weights()]):
         assert (weights.reshape(20, 4) == weights.reshape(20, 4)[:, :1]).all()
         assert weights.sum() == 20 * 4
 

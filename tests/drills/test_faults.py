@@ -1,6 +1,7 @@
-"""What happens to a deployment with LocalExecutor while it computes, and that nothing comes of it.
+"""What happens to a deployment while it computes, and that nothing comes of it: with LocalExecutor, then with Celery.
 
-Each drill computes an hour of its own, and afterwards every table is what it is where nothing happened.
+Each drill computes an hour of its own, in which one thing goes wrong after the other. Afterwards every table is what it
+is where nothing happened.
 """
 
 from collections.abc import Iterator
@@ -63,94 +64,70 @@ def test_a_difference_would_be_seen(drill: Drill, statement: str, table: str) ->
     assert drill.tables_that_differ_after(statement) == {table}
 
 
-def test_the_warehouse_crashes_while_models_write(drill: Drill) -> None:
+def test_each_store_is_away_when_it_is_wanted(drill: Drill) -> None:
+    """The warehouse while models write, Redis at the push, MLflow at scoring, Airflow's database later."""
     # The lock goes with its server.
     with suppress(psycopg.OperationalError), drill.writing(hour(1)) as run:
         drill.pod.kill("warehouse")
+    drill.until(lambda: drill.rows("select 1"), "the warehouse's return")
+
+    drill.pod.kill("redis")
+    drill.pod.kill("mlflow")
+    with drill.pod.left_alone():
+        drill.wait_for(run, "push_online", "up_for_retry")
+        pushed = drill.task_log(run, "push_online", 1)
+        drill.pod.start("redis")
+        scoring = drill.until(lambda: drill.run_of("churn_scoring", hour(1)), "scoring")
+        drill.until(lambda: "Connection refused" in drill.task_log(scoring, "score", 1), "a word of it in the log")
+
+    watching = drill.until(lambda: drill.run_of("churn_drift", hour(1)), "the watch")
+    drill.wait_for(watching, "watch", "running", "success")
+    drill.pod.kill("metadata-db")
+
     drill.finish(hour(1))
     drill.is_as_if_nothing_had_happened()
-    hit = drill.tried_again(run)
+    hit = [task for task in drill.tried_again(run) if task.startswith("dbt.")]
     assert hit
     for task in hit:
         assert "server closed the connection unexpectedly" in drill.task_log(run, task, 1)
-
-
-def test_airflows_database_crashes(drill: Drill) -> None:
-    run = drill.begin(hour(2))
-    drill.wait_for(run, "dbt.event_type_features_model_build", "running")
-    drill.pod.kill("metadata-db")
-    drill.finish(hour(2))
-    drill.is_as_if_nothing_had_happened()
+    assert "NotPushed" in pushed
+    assert "Connection refused" in pushed
+    assert "/api/2.0/mlflow/registered-models/alias" in drill.task_log(scoring, "score", 1)
     assert "connection to server" in drill.pod.log("scheduler").read_text()
-
-
-def test_redis_is_away_when_features_are_pushed(drill: Drill) -> None:
-    drill.pod.kill("redis")
-    with drill.pod.left_alone():
-        run = drill.begin(hour(4))
-        drill.wait_for(run, "push_online", "up_for_retry")
-        said = drill.task_log(run, "push_online", 1)
-        assert "NotPushed" in said
-        assert "Connection refused" in said
-    drill.finish(hour(4))
-    drill.is_as_if_nothing_had_happened()
     online = drill.pod.run("cli", ["python", "-c", ONLINE]).stdout
-    assert online.splitlines() == [f"{{'redis'}} {parse_as_of(hour(4))}", "True"]
+    assert online.splitlines() == [f"{{'redis'}} {parse_as_of(hour(1))}", "True"]
 
 
-def test_mlflow_is_away_when_the_champion_is_wanted(drill: Drill) -> None:
-    drill.pod.kill("mlflow")
-    with drill.pod.left_alone():
-        drill.begin(hour(5))
-        scoring = drill.until(lambda: drill.run_of("churn_scoring", hour(5)), "scoring")
-        drill.until(lambda: "Connection refused" in drill.task_log(scoring, "score", 1), "a word of it in the log")
-        said = drill.task_log(scoring, "score", 1)
-        assert "/api/2.0/mlflow/registered-models/alias" in said
-    drill.finish(hour(5))
-    drill.is_as_if_nothing_had_happened()
-
-
-def test_the_disk_of_the_logs_is_full(drill: Drill) -> None:
-    with drill.writing(hour(6)) as run:
+def test_the_disk_of_the_logs_is_full_and_the_clock_is_wrong(drill: Drill) -> None:
+    """No room while models write; then a machine that slept, and one whose clock was fast."""
+    with drill.writing(hour(2)) as run:
         ballast = drill.fill_disk("airflow-logs")
     drill.wait_for(run, "dbt.user_session_features_model_build", "up_for_retry")
     ballast.unlink()
-    drill.finish(hour(6))
+    with drill.holding("training.churn_training_set", "churn_training_set"):
+        drill.pod.jump(drill.pod.jumped + 3 * 3600)
+    with drill.holding("serving.predictions", "into serving.predictions"):
+        drill.pod.jump(drill.pod.jumped - 60)
+    drill.finish(hour(2))
     drill.is_as_if_nothing_had_happened()
     assert "No space left on device" in drill.pod.log("scheduler").read_text()
 
 
-def test_partitions_come_twice_and_out_of_order(drill: Drill) -> None:
+def test_two_schedulers_share_partitions_that_come_twice_and_out_of_order(drill: Drill) -> None:
     """The newer one is live already when the older one comes; then it comes again."""
-    for key in (hour(8), hour(7), hour(8)):
-        drill.begin(key)
-    drill.finish(hour(7), hour(8))
-    drill.is_as_if_nothing_had_happened()
-    assert len([run for run in drill.runs() if run.dag_id == MATERIALIZE and run.partition_key == hour(8)]) == 2
-    assert drill.rows(f"select as_of from serving.publications where as_of = '{hour(7)}Z'") == []
-
-
-def test_two_schedulers_share_the_work(drill: Drill) -> None:
     port = {"AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": "8975"}  # here they share one address
     drill.pod.scale("scheduler", "second", **port)
     drill.pod.start("second")
     drill.until(lambda: drill.said("second", "Starting the scheduler"), "a second scheduler")
-    runs = [drill.begin(key) for key in (hour(9), hour(10))]
-    drill.finish(hour(9), hour(10))
+    runs = [drill.begin(key) for key in (hour(4), hour(3), hour(4))]
+    drill.finish(hour(3), hour(4))
     drill.pod.stop("second")
     drill.is_as_if_nothing_had_happened()
-    query = f"select distinct hostname from task_instance where run_id in ('{runs[0].run_id}', '{runs[1].run_id}')"
+    names = ", ".join(f"'{run.run_id}'" for run in runs)
+    query = f"select distinct hostname from task_instance where run_id in ({names})"
     assert sorted(drill.rows(query, "metadata-db", "airflow")) == [("scheduler",), ("second",)]
-    assert [drill.tried_again(run) for run in runs] == [[], []]
-
-
-@pytest.mark.parametrize("seconds", [3 * 3600, -60])  # a machine that slept, a clock that was fast
-def test_the_clock_jumps_while_models_write(drill: Drill, seconds: int) -> None:
-    key = hour(11 if seconds > 0 else 12)
-    with drill.writing(key):
-        drill.pod.jump(drill.pod.jumped + seconds)
-    drill.finish(key)
-    drill.is_as_if_nothing_had_happened()
+    assert [drill.tried_again(run) for run in runs] == [[], [], []]
+    assert drill.rows(f"select as_of from serving.publications where as_of = '{hour(3)}Z'") == []
 
 
 def test_the_deployment_dies_when_a_version_has_just_been_registered(drill: Drill) -> None:
@@ -170,12 +147,28 @@ def test_a_backfill_runs_beside_the_hourly_run(drill: Drill) -> None:
 
     Then the schedule's own newest hour begins, which is years later: its source is stale, and it comes to nothing.
     """
-    with drill.writing(hour(16)):
+    with drill.writing(hour(7)):
         command = ["airflow", "backfill", "create", "--dag-id", MATERIALIZE, "--max-active-runs", "2"]
-        done = drill.pod.run("cli", [*command, "--from-date", hour(13), "--to-date", hour(15)])
+        done = drill.pod.run("cli", [*command, "--from-date", hour(5), "--to-date", hour(6)])
         assert done.returncode == 0, done.stderr
-        drill.until(lambda: drill.run_of(MATERIALIZE, hour(13)), "the backfill")
-    drill.begun_by_itself(hour(13), hour(14), hour(15))
-    drill.finish(*map(hour, range(13, 17)))
+        drill.until(lambda: drill.run_of(MATERIALIZE, hour(5)), "the backfill")
+    drill.begun_by_itself(hour(5), hour(6))
+    drill.finish(*map(hour, range(5, 8)))
     drill.is_as_if_nothing_had_happened(only=OF_AN_HOUR)
-    assert set(demo.CHAIN[:-1]) == {run.dag_id for run in drill.runs() if run.partition_key == hour(13)}
+    assert set(demo.CHAIN[:-1]) == {run.dag_id for run in drill.runs() if run.partition_key == hour(5)}
+
+
+def test_with_celery_its_broker_crashes_and_then_the_worker(drill: Drill) -> None:
+    """Tasks run in a worker now, and hear of their work through the broker."""
+    drill.change_to_celery()
+    run = drill.begin(hour(8))
+    drill.wait_for(run, "dbt.stg_session_events_model_build", "running")
+    drill.pod.kill("redis")
+    drill.wait_for(run, "dbt.stg_session_events_model_build", "success")
+    with drill.holding("features.builds", "insert into features.builds"):
+        drill.pod.kill("worker")
+    drill.finish(hour(8))
+    drill.is_as_if_nothing_had_happened(only=OF_AN_HOUR)
+    assert drill.tried_again(run)
+    assert drill.said("scheduler", "heartbeat")
+    assert drill.said("worker", "Connection to broker lost")
