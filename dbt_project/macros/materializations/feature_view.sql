@@ -25,8 +25,10 @@
     {%- do run_query(record_feature_version(around_spine(sql, 'spine'))) -%}
     {%- do run_query(record_build(events)) -%}
 
-    {%- do apply_grants(this, config.get('grants'), should_revoke=false) -%}
+    {#- A comment takes the lock of whoever analyses the table, and a grant changes a row that the analysis writes at
+        its end. In the other order the two would wait for each other. -#}
     {%- do persist_docs(this.incorporate(type='table'), model) -%}
+    {%- do apply_grants(this, config.get('grants'), should_revoke=false) -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() -%}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
