@@ -99,12 +99,12 @@ def test_each_store_is_away_when_it_is_wanted(drill: Drill) -> None:
 
 
 def test_the_disk_of_the_logs_is_full_and_the_clock_is_wrong(drill: Drill) -> None:
-    """No room while models write; then a machine that slept, and one whose clock was fast."""
+    """No room while models write, then a machine that slept while they try again; later one whose clock was fast."""
     with drill.writing(hour(2)) as run:
         ballast = drill.fill_disk("airflow-logs")
     drill.wait_for(run, "dbt.user_session_features_model_build", "up_for_retry")
     ballast.unlink()
-    with drill.holding("training.churn_training_set", "churn_training_set"):
+    with drill.holding("features.builds", "insert into features.builds"):
         drill.pod.jump(drill.pod.jumped + 3 * 3600)
     with drill.holding("serving.predictions", "into serving.predictions"):
         drill.pod.jump(drill.pod.jumped - 60)
