@@ -198,7 +198,7 @@ def skewless(command: str) -> None:
 def kill_server(folder: Path) -> None:
     """Kill -9 of the postmaster, as a power cut would; its children end by themselves."""
     psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0])).kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while any(works_in(process, folder) for process in psutil.process_iter()):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 CLONE_NEWNET = 0x40000000
 USERS = {"50000:0": (50000, 0), "postgres": (70001, 70001), "redis": (70002, 70002)}
 POSTGRES_DATA = "/var/lib/postgresql/18/docker"
-READY_SECONDS = 240
+READY_SECONDS = 600
 BYTECODE = ROOT / ".run" / "cache" / "bytecode-of-pods"
 # What the network's hosts are called, each at a loopback address of its own.
 ADDRESS = "127.0.1.{}"
@@ -124,7 +124,7 @@ class Pod:
         command = ["unshare", *namespaces, "sh", "-c", SET_UP]
         with (self.folder / "pod.log").open("wb") as log:
             init = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             assert init.poll() is None, (self.folder / "pod.log").read_text()
             if any("sleep" in line for line in processes.each(processes.children(init.pid), psutil.Process.cmdline)):

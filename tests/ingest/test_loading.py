@@ -133,7 +133,7 @@ def interrupt_after(chunks: int) -> Callable[[float], None]:
 def wait_for_locks(count: int) -> None:
     """Until so many sessions of this warehouse wait for a lock."""
     waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(rows(waiting)) < count:
         assert time.monotonic() < deadline, f"no {count} sessions wait for a lock"
         time.sleep(0.02)

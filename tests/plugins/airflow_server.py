@@ -19,7 +19,7 @@ from tests.times import phase
 
 USERS = {"admin": "admin", "viewer": "viewer"}
 METADATA_DATABASE = "skewless_health_airflow"
-START_TIMEOUT_SECONDS = 180
+START_TIMEOUT_SECONDS = 600
 PREFIX = "feature-health"
 
 

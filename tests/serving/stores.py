@@ -244,7 +244,7 @@ class PrivateRedis:
             ],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with Redis.from_url(self.url) as client:
