@@ -29,7 +29,7 @@ class Packets:
         return [float(value) for found, _, value in sent if found == name]
 
     def wait_for(self, count: int) -> None:
-        """Returns when so many lines have come; fails after ten seconds."""
+        """Returns when so many lines have come; fails after a minute."""
         deadline = time.monotonic() + 60
         while len(self.lines) < count:
             assert time.monotonic() < deadline, f"{len(self.lines)} of {count} lines came: {self.lines}"
