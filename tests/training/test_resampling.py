@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from features.training import resampling
 from features.training.evaluation import METRICS
 from features.training.resampling import (
     Booleans,
@@ -147,6 +148,16 @@ def test_weights_are_the_same_for_all_rows_of_an_entity() -> None:
     for weights in np.concatenate([*Entities(entity, replicates=10).weights()]):
         assert (weights.reshape(20, 4) == weights.reshape(20, 4)[:, :1]).all()
         assert weights.sum() == 20 * 4
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 7])
+def test_the_draws_are_the_same_however_many_are_made_at_once(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    _, _, entity = sample(entities=33)
+    whole = np.concatenate([*Entities(entity, replicates=10).weights()])
+    monkeypatch.setattr(resampling, "BLOCK", at_once * len(entity))
+    blocks = list(Entities(entity, replicates=10).weights())
+    assert [len(block) for block in blocks[:-1]] == [at_once] * (len(blocks) - 1)
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
 def test_an_entity_may_have_several_columns_and_missing_keys() -> None:
