@@ -19,7 +19,7 @@ from features.contract import Model, TrainingSettings
 from features.training.data import Split, TrainingRefused, outcomes, refuse_unusable, split_in_time
 from features.training.estimator import scores
 from features.training.fitting import fit_calibrated
-from features.training.resampling import weighted
+from features.training.resampling import unweighted
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Recipe:
     def holdout_metric(self, estimator: Any, split: Split) -> float:
         """What the registry would have kept beside the model."""
         truth, score = outcomes(split.holdout, self.label), scores(estimator, split.holdout, self.features)
-        return float(weighted(self.metric, truth, score)(np.ones(len(truth))))
+        return unweighted(self.metric, truth, score)
 
 
 @dataclass(frozen=True)

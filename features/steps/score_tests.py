@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from features import warehouse
 from features.contract import Model
 from features.errors import SkewlessError
@@ -21,7 +19,7 @@ from features.training.data import outcomes
 from features.training.estimator import scores
 from features.training.evaluation import METRICS
 from features.training.fitting import fit
-from features.training.resampling import weighted
+from features.training.resampling import unweighted
 
 log = logging.getLogger(__name__)
 
@@ -117,4 +115,4 @@ def _metrics(model: Model, extract: TrainingExtract) -> dict[str, float]:
     fitted = fit(split, model.feature_names, model.label, model.label_horizon, model.training)
     truth = outcomes(split.holdout, model.label)
     said = scores(fitted.estimator, split.holdout, model.feature_names)
-    return {name: float(weighted(name, truth, said)(np.ones(len(truth)))) for name in METRICS}
+    return {name: unweighted(name, truth, said) for name in METRICS}

@@ -20,7 +20,7 @@ Weighted = Callable[[Floats], Floats]
 
 REPLICATES = 1000
 # How many weights are in memory at once, if there are not more rows than that.
-BLOCK = 1 << 14
+BLOCK = 1 << 13
 # With more replicates than this share undefined, as where a slice has hardly any positive, nothing is known.
 MOST_UNDEFINED = 0.05
 
@@ -54,7 +54,7 @@ class Entities:
         for begin in range(0, self._replicates, at_once):
             draws = min(at_once, self._replicates - begin)
             drawn = rng.integers(0, self.count, (draws, self.count))
-            yield _sums(drawn, np.ones(drawn.shape), self.count)[:, self._codes]
+            yield sums_by_place(drawn, np.ones(drawn.shape), self.count)[:, self._codes]
 
 
 def metric_interval(metric: str, truth: Booleans, score: Floats, entities: Entities, confidence: float) -> Interval:
@@ -106,6 +106,11 @@ def _percentiles(estimate: float, draws: Floats, confidence: float) -> Interval:
     return Interval(estimate, float(low), float(high))
 
 
+def unweighted(metric: str, truth: Booleans, score: Floats) -> float:
+    """The metric of rows that all weigh the same; NaN where it is undefined."""
+    return float(weighted(metric, truth, score)(np.ones(len(truth))))
+
+
 def weighted(metric: str, truth: Booleans, score: Floats) -> Weighted:
     """The metric as a function of row weights, equal to scikit-learn's with sample_weight.
 
@@ -141,17 +146,12 @@ def quotient(numerator: Floats, denominator: Floats) -> Floats:
     return np.asarray(np.divide(numerator, denominator, out=unknown, where=denominator != 0))
 
 
-def _sums(places: npt.NDArray[np.int64], values: Floats, count: int) -> Floats:
-    """The sum of the values at each of `count` places, for each draw by itself (draws x count)."""
-    offsets = count * np.arange(len(places))[:, None]
-    sums = np.bincount((places + offsets).ravel(), values.ravel(), len(places) * count).astype(np.float64)
-    return sums.reshape(len(places), count)
-
-
 def sums_by_place(places: npt.NDArray[np.int64], values: Floats, count: int) -> Floats:
     """The sum of the values at each of `count` places along the last axis, for one draw or for many."""
-    shape = (-1, places.shape[-1])
-    return _sums(places.reshape(shape), values.reshape(shape), count).reshape(*places.shape[:-1], count)
+    draws = places.reshape(-1, places.shape[-1])
+    apart = draws + count * np.arange(len(draws))[:, None]
+    sums = np.bincount(apart.ravel(), values.ravel(), len(draws) * count).astype(np.float64)
+    return sums.reshape(*places.shape[:-1], count)
 
 
 def _mean(values: npt.NDArray[np.generic]) -> Weighted:

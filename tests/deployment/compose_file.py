@@ -17,8 +17,6 @@ FILE = ROOT / "docker-compose.yml"
 EXAMPLE = (ROOT / ".env.example").read_text()
 # What the example leaves empty, `make secrets` draws.
 SECRETS = re.findall(r"^([A-Z_]+)=$", EXAMPLE, flags=re.MULTILINE)
-# What a `.env` says for tasks to run in a worker.
-WITH_CELERY = {"AIRFLOW_EXECUTOR": "CeleryExecutor", "COMPOSE_PROFILES": "warehouse,online,celery"}
 VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:-|:\?)([^}]*))?\})")
 
 

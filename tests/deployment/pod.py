@@ -30,7 +30,7 @@ import pytest
 
 from features.local import postgres, redis
 from tests import processes
-from tests.deployment.compose_file import Service, load
+from tests.deployment.compose_file import FILE, Service, load
 from tests.places import ROOT
 from tests.times import phase
 
@@ -41,6 +41,8 @@ USERS = {"50000:0": (50000, 0), "postgres": (70001, 70001), "redis": (70002, 700
 POSTGRES_DATA = "/var/lib/postgresql/18/docker"
 READY_SECONDS = 600
 BYTECODE = ROOT / ".run" / "cache" / "bytecode-of-pods"
+# What .env says for tasks to run in a worker.
+WITH_CELERY = {"AIRFLOW_EXECUTOR": "CeleryExecutor", "COMPOSE_PROFILES": "warehouse,online,celery"}
 # What the network's hosts are called, each at a loopback address of its own.
 ADDRESS = "127.0.1.{}"
 
@@ -287,6 +289,19 @@ class Pod:
         self.signal(name, signal.SIGTERM)
         del self._running[name]
 
+    def change_to_celery(self, variables: Mapping[str, str]) -> None:
+        """Starts the scheduler anew, and a worker, which does what the scheduler's own processes did.
+
+        Args:
+            variables: what stands in .env but for that.
+        """
+        self.signal("scheduler", signal.SIGTERM)
+        self.services = load(FILE, {**variables, **WITH_CELERY})
+        for name in ("scheduler", "worker"):
+            self.start(name)
+        for name in ("scheduler", "worker"):
+            self.wait(name)
+
     @contextmanager
     def left_alone(self) -> Iterator[None]:
         """Until the block ends, what has ended stays so."""
@@ -453,7 +468,7 @@ def opened(folder: Path, variables: Mapping[str, str], **disks: str) -> Iterator
         pytest.fail("these tests make namespaces, which needs root and util-linux")
     shutil.rmtree(folder, ignore_errors=True)
     image = image_variables((ROOT / "Dockerfile").read_text())
-    pod = Pod(folder, load(ROOT / "docker-compose.yml", variables), image, disks)
+    pod = Pod(folder, load(FILE, variables), image, disks)
     try:
         yield pod
     finally:

@@ -6,9 +6,7 @@ A password-protected PostgreSQL twice, over TCP; a real Redis, MLflow, Airflow. 
 import re
 import signal
 import threading
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,7 +15,7 @@ import pytest
 from features import settings
 from features.ingest import nycflights13
 from features.local import demo
-from tests.deployment.compose_file import FILE, SECRETS, WITH_CELERY, load, new_variables
+from tests.deployment.compose_file import SECRETS, new_variables
 from tests.deployment.pod import Pod, opened
 
 # The demo is part of what the first test waits for, beside whatever else this machine does.
@@ -75,10 +73,6 @@ print(answer.status_code, "user_session_features" in answer.text)
 """
 
 
-# Twenty are a second.
-YOUNG_LOOKS = 40
-
-
 class CommandLines:
     """What could be read from the process list while something ran."""
 
@@ -96,15 +90,9 @@ class CommandLines:
         self._thread.join()
 
     def _watch(self) -> None:
-        looks: Counter[int] = Counter()
         while not self._stopped.wait(0.05):
-            for pid in psutil.pids():
-                looks[pid] += 1
-                # A young process becomes another program; an old one only gives itself another title.
-                if looks[pid] < YOUNG_LOOKS or looks[pid] % YOUNG_LOOKS == 0:
-                    with suppress(OSError):
-                        line = Path(f"/proc/{pid}/cmdline").read_bytes()
-                        self.seen.add(line.decode(errors="replace").replace("\0", " "))
+            for process in psutil.process_iter(["cmdline"]):
+                self.seen.add(" ".join(process.info["cmdline"] or []))
 
 
 @pytest.fixture(scope="module")
@@ -209,12 +197,7 @@ def test_the_registry_of_an_earlier_mlflow_is_brought_up_to_date(pod: Pod, story
 
 
 def test_with_celery_a_worker_does_the_work(pod: Pod, story: str, variables: dict[str, str]) -> None:
-    pod.signal("scheduler", signal.SIGTERM)
-    pod.services = load(FILE, variables | WITH_CELERY)
-    pod.start("scheduler")
-    pod.start("worker")
-    pod.wait("scheduler")
-    pod.wait("worker")
+    pod.change_to_celery(variables)
     done = pod.run("cli", ["python", "-c", ONE_MORE])
     assert done.returncode == 0, done.stderr + pod.end_of_log("worker")
     assert "churn_scoring success" in done.stdout

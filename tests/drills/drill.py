@@ -1,7 +1,6 @@
 """What a drill does: computes a partition on the deployment, and does something to it meanwhile."""
 
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from features.errors import SkewlessError
 from features.local import demo
 from features.local.airflow_api import DONE, AirflowApi, DagRun
 from features.partition import parse_as_of
-from tests.deployment.compose_file import FILE, WITH_CELERY, load, new_variables
+from tests.deployment.compose_file import new_variables
 from tests.deployment.pod import Pod, opened
 from tests.drills import leap_day_history
 from tests.drills.tables import SCHEMAS, differences
@@ -56,7 +55,7 @@ class Drill:
     """
 
     def __init__(self, pod: Pod, variables: Mapping[str, str], undisturbed: Undisturbed) -> None:
-        self.pod, self._variables, self._undisturbed = pod, variables, undisturbed
+        self.pod, self.variables, self._undisturbed = pod, variables, undisturbed
         self._begun: list[str] = []
         self._api: AirflowApi | None = None
         with self.connect() as connection:
@@ -83,7 +82,7 @@ class Drill:
     def _airflow(self) -> AirflowApi:
         if self._api is None:
             address = f"http://{self.pod.address('api-server')}:8080"
-            self._api = AirflowApi(address, self._variables["ADMIN_PASSWORD"])
+            self._api = AirflowApi(address, self.variables["ADMIN_PASSWORD"])
         return self._api
 
     def states(self, dag_id: str, run_id: str) -> dict[str, list[tuple[str, int]]]:
@@ -106,15 +105,6 @@ class Drill:
         return path.read_text(errors="replace") if path.exists() else ""
 
     # What happens
-
-    def change_to_celery(self) -> None:
-        """Has a worker do what the scheduler's own processes did."""
-        self.pod.signal("scheduler", signal.SIGTERM)
-        self.pod.services = load(FILE, {**self._variables, **WITH_CELERY})
-        for name in ("scheduler", "worker"):
-            self.pod.start(name)
-        for name in ("scheduler", "worker"):
-            self.pod.wait(name)
 
     @phase("waiting for Dags")
     def until(self, condition: Callable[[], Any], what: str, seconds: float = DRILL_SECONDS, every: float = 0.3) -> Any:
