@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -261,12 +262,18 @@ def _version(client: MlflowClient, found: Any) -> Version:
 
 def load_simple(version: Version, names: Iterable[str]) -> dict[str, Any]:
     """The simple models that were fitted beside a version."""
-    return {name: mlflow.sklearn.load_model(f"runs:/{version.run_id}/{name}") for name in names}
+    return {name: _loaded(f"runs:/{version.run_id}/{name}") for name in names}
 
 
 def load(model: Model, number: str) -> Any:
     """The estimator of a registered version."""
-    return mlflow.sklearn.load_model(f"models:/{model.name}/{number}")
+    return _loaded(f"models:/{model.name}/{number}")
+
+
+def _loaded(address: str) -> Any:
+    """The estimator at an address. MLflow would leave what it fetches in the folder of temporary files."""
+    with TemporaryDirectory(prefix="skewless-") as folder:
+        return mlflow.sklearn.load_model(address, dst_path=folder)
 
 
 def input_names(model: Model, number: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The life of a model on the sample: trained, promoted, scoring, watched, judged. Registry and warehouse are real."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -184,8 +185,17 @@ def test_mlflow_has_parameters_intervals_plots_signature_and_the_simple_models(
     assert {list(model.classes_)[1] for model in simple.values()} == {True}
 
 
-def test_the_drift_baseline_goes_with_the_version(champion: tracking.Version, churn: Model) -> None:
-    path = MlflowClient().download_artifacts(champion.run_id, "drift_baseline.json")
+def test_a_model_that_was_loaded_leaves_no_files(
+    champion: tracking.Version, churn: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    estimators = {"": tracking.load(churn, champion.number), **tracking.load_simple(champion, ["recency_only"])}
+    assert all(hasattr(estimator, "predict_proba") for estimator in estimators.values())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_drift_baseline_goes_with_the_version(champion: tracking.Version, churn: Model, tmp_path: Path) -> None:
+    path = MlflowClient().download_artifacts(champion.run_id, "drift_baseline.json", str(tmp_path))
     kept = json.loads(Path(path).read_text())
     assert (kept["model"], kept["version"]) == ("churn", champion.number)
     whole = {part["feature"]: part for part in kept["baselines"] if part["segment"] == "all"}
