@@ -10,6 +10,7 @@ missing test or one that changes nothing that matters.
 import argparse
 import ast
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,12 +98,14 @@ def _changed(node: ast.expr) -> Iterator[ast.expr]:
             yield ast.Constant(value + 1)
 
 
-def is_noticed(suite: str, *places: Path) -> bool:
-    """Whether a test of a suite fails; with places, one of those that are there."""
+def failure(suite: str, *places: Path) -> str | None:
+    """The first test of a suite that fails, if one does; with places, of those that are there."""
     command = [sys.executable, "-m", "pytest", "--suite", suite, "-x", "-q", "-n", "2", "--dist", "loadfile"]
     done = subprocess.run([*command, *map(str, places)], cwd=ROOT, capture_output=True, text=True, check=False)
-    # What cannot even be imported is noticed, too.
-    return done.returncode not in ({0, NO_TESTS} if places else {0})
+    if done.returncode in ({0, NO_TESTS} if places else {0}):
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return failed[1] if failed else "the tests cannot even start"
 
 
 def tests_of(path: Path) -> list[Path]:
@@ -112,13 +115,12 @@ def tests_of(path: Path) -> list[Path]:
 
 
 def noticed_by(path: Path, *, fast_only: bool) -> str | None:
-    """Which tests notice that a file was changed."""
-    if is_noticed("fast"):
-        return "fast"
-    if fast_only:
-        return None
+    """The test that notices that a file was changed."""
+    noticed = failure("fast")
+    if noticed or fast_only:
+        return noticed
     subject = tests_of(path)
-    return "short" if (subject and is_noticed("short", *subject)) or is_noticed("short") else None
+    return (failure("short", *subject) if subject else None) or failure("short")
 
 
 def main() -> int:
@@ -137,8 +139,8 @@ def main() -> int:
         print("features/ has changes that are not committed; commit them first.", file=sys.stderr)
         return 2
     suites = ["fast"] if chosen.fast_only else ["fast", "short"]
-    if any(is_noticed(suite) for suite in suites):
-        print("The tests fail without any change; mend that first.", file=sys.stderr)
+    if failed := next(filter(None, map(failure, suites)), None):
+        print(f"{failed} fails without any change; mend that first.", file=sys.stderr)
         return 2
     every = [mutant for path in sorted(PACKAGE.rglob("*.py")) for mutant in mutants(path)]
     survived = 0
@@ -150,7 +152,7 @@ def main() -> int:
         finally:
             mutant.path.write_bytes(source)
         survived += by is None
-        print(f"{f'noticed ({by})' if by else 'SURVIVED':17} {mutant}", flush=True)
+        print(f"{mutant}\n    {f'noticed by {by}' if by else 'SURVIVED'}", flush=True)
     print(f"{chosen.count - survived} of {chosen.count} noticed; {len(every):,} places.")
     return int(survived > 0)
 
