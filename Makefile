@@ -144,7 +144,7 @@ image-check: ## Build the image without Docker in a clean root, run it read-only
 
 ##@ Tests
 .PHONY: test-fast
-test-fast: install-dev ## Run what needs no server, no dbt and no browser, in a minute
+test-fast: install-dev ## Run what starts no server and no browser, and builds nothing with dbt, in a minute
 	$(PYTEST) --suite fast $(PYTEST_ARGS)
 
 .PHONY: test-all

@@ -5,7 +5,8 @@
 
 LocalExecutor forks each task from the scheduler, Celery from the worker, so what is imported here is paid once instead
 of in every task: on two cores a dbt model takes about one second instead of five. Any other way to run them works too,
-only slower. What depends on the Dags' folder or on dbt's manifest is not among it, so that tasks see their changes.
+only slower. A change of the Dags or of the dbt project is seen by the next task, a change of `features/` only after a
+restart.
 
 And nothing that a scheduler has forked outlives it. A process of LocalExecutor has a copy of its connection to
 Airflow's database: were the scheduler killed, that would keep its locks for as long as the process waits for work, and

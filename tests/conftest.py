@@ -16,7 +16,7 @@ from tests.places import ROOT
 
 # dbt and pandas make so many objects that looking for garbage took a fifth of the time.
 gc.set_threshold(100_000, 50, 100)
-# Two processes share two processors already; threads beside them would only wait for each other.
+# Each worker has a processor of its own; threads beside it would only wait for each other.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), "1")
 # Each process would compile all that it imports, if it kept nothing of it; all of them share what they keep.
 sys.dont_write_bytecode = False
@@ -98,14 +98,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    """Sees to it that a fast test starts nothing. What ends in a teardown need not be its own."""
+    """Sees to it that the fixtures of a fast test start nothing. In a teardown, those of other tests may end."""
     with suites.held_to_its_mark(item):
         yield
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """The same, for the test itself."""
+    """Sees to it that a fast test itself starts nothing."""
     with suites.held_to_its_mark(item):
         yield
 

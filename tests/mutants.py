@@ -33,6 +33,10 @@ OTHER: dict[type[ast.AST], type[ast.AST]] = {
 NO_TESTS = int(pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
+class CannotTell(Exception):
+    """Neither did the tests pass, nor did one of them fail."""
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A place of a file, and what stands there instead."""
@@ -99,16 +103,24 @@ def _changed(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def failure(suite: str, *places: Path) -> str | None:
-    """The first test of a suite that fails, if one does; with places, of those that are there."""
+    """The first test of a suite that fails, if one does; with places, of those that are there.
+
+    Raises:
+        CannotTell: when the tests ended in another way, as where memory ran out.
+    """
     command = [sys.executable, "-m", "pytest", "--suite", suite, "-x", "-q", "-n", "2", "--dist", "loadfile"]
     done = subprocess.run([*command, *map(str, places)], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode in ({0, NO_TESTS} if places else {0}):
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    return failed[1] if failed else "the tests cannot even start"
+    output = done.stdout + done.stderr
+    if failed := re.search(r"^(?:FAILED|ERROR) (tests/\S+)", output, re.MULTILINE):
+        return failed[1]
+    if "while loading conftest" in output:
+        return "tests/conftest.py"
+    raise CannotTell(f"pytest ended with {done.returncode}:\n{output[-3000:]}")
 
 
-def tests_of(path: Path) -> list[Path]:
+def places_of_tests(path: Path) -> list[Path]:
     """The tests of the same subject as a file of the package."""
     first, *_ = path.relative_to(PACKAGE).with_suffix("").parts
     return [place for place in (ROOT / "tests" / first, ROOT / "tests" / f"test_{first}.py") if place.exists()]
@@ -119,7 +131,7 @@ def noticed_by(path: Path, *, fast_only: bool) -> str | None:
     noticed = failure("fast")
     if noticed or fast_only:
         return noticed
-    subject = tests_of(path)
+    subject = places_of_tests(path)
     return (failure("short", *subject) if subject else None) or failure("short")
 
 

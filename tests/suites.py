@@ -24,7 +24,7 @@ LONG = {
     "benchmarks": "the benchmarks measure what they say",
 }
 STARTS = "starts"
-# Fixtures that start a server, dbt or a browser.
+# Fixtures that start a server or a browser; without a server, dbt builds nothing.
 STARTERS = frozenset({"server", "redis_server", "browser"})
 
 # What Python calls it when a process is started.
@@ -36,7 +36,7 @@ class StartedByFastTest(Exception):
 
 
 class _Running:
-    """What this process is about."""
+    """Whether the test that runs in this process now is a fast one."""
 
     is_fast = False
 
@@ -58,7 +58,7 @@ def long_suite(item: pytest.Item) -> str | None:
 
 
 def is_fast(item: pytest.Item) -> bool:
-    """Whether a test needs no server, no dbt and no browser."""
+    """Whether a test starts no server and no browser, and builds nothing with dbt."""
     starts = STARTERS.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker(STARTS)
     return long_suite(item) is None and not item.get_closest_marker(SHORT) and not starts
 

@@ -56,7 +56,8 @@ def share_true(truth: Booleans, weights: Floats) -> float:
 def calibration_error(truth: Booleans, score: Floats) -> Weighted:
     """`features.training.evaluation.calibration_error` as a function of row weights; NaN without any weight.
 
-    The bins are those of the weights, about a tenth in each, as if every row were there as often as it weighs.
+    Every score is finite. The bins are those of the weights, about a tenth in each, as if every row were there as often
+    as it weighs.
     """
     distinct, counts = np.unique(score), counts_by_score(truth, score)
 

@@ -160,7 +160,7 @@ def _mean(values: npt.NDArray[np.generic]) -> Weighted:
 
 
 def counts_by_score(truth: Booleans, score: Floats) -> Callable[[Floats], tuple[Floats, Floats]]:
-    """Weights of true and false rows at each distinct score, lowest first."""
+    """Weights of true and false rows at each distinct score, lowest first; every score is finite."""
     order = np.argsort(score, kind="stable")
     is_true = truth[order].astype(np.float64)
     is_false = 1 - is_true

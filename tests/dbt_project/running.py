@@ -35,7 +35,7 @@ def folders_of(project: Path, database: str) -> dict[str, str]:
 
 @phase("dbt")
 def invoke(arguments: Sequence[str]) -> Any:
-    """Runs dbt in this process with the variables and folders that it has; gives dbt's result."""
+    """Runs dbt in this process, with this process's variables; gives dbt's result."""
     from dbt.cli.main import dbtRunner
     from dbt_common.behavior_flags import BehaviorFlagRendered
 

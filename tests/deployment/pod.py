@@ -41,8 +41,9 @@ USERS = {"50000:0": (50000, 0), "postgres": (70001, 70001), "redis": (70002, 700
 POSTGRES_DATA = "/var/lib/postgresql/18/docker"
 READY_SECONDS = 600
 BYTECODE = ROOT / ".run" / "cache" / "bytecode-of-pods"
-# What .env says for tasks to run in a worker.
-WITH_CELERY = {"AIRFLOW_EXECUTOR": "CeleryExecutor", "COMPOSE_PROFILES": "warehouse,online,celery"}
+# What .env says of where tasks run: in processes of the scheduler's own, or in a worker.
+LOCAL = {"AIRFLOW_EXECUTOR": "LocalExecutor", "COMPOSE_PROFILES": "warehouse,online"}
+CELERY = {"AIRFLOW_EXECUTOR": "CeleryExecutor", "COMPOSE_PROFILES": "warehouse,online,celery"}
 # What the network's hosts are called, each at a loopback address of its own.
 ADDRESS = "127.0.1.{}"
 
@@ -289,17 +290,15 @@ class Pod:
         self.signal(name, signal.SIGTERM)
         del self._running[name]
 
-    def change_to_celery(self, variables: Mapping[str, str]) -> None:
-        """Starts the scheduler anew, and a worker, which does what the scheduler's own processes did.
-
-        Args:
-            variables: what stands in .env but for that.
-        """
-        self.signal("scheduler", signal.SIGTERM)
-        self.services = load(FILE, {**variables, **WITH_CELERY})
-        for name in ("scheduler", "worker"):
+    def change_executor(self, variables: Mapping[str, str]) -> None:
+        """Stops what runs tasks, and starts what runs them with these variables of .env."""
+        for name in {"scheduler", "worker"} & set(self._running):
+            self.stop(name)
+        self.services = load(FILE, variables)
+        names = ["scheduler", "worker"] if CELERY.items() <= variables.items() else ["scheduler"]
+        for name in names:
             self.start(name)
-        for name in ("scheduler", "worker"):
+        for name in names:
             self.wait(name)
 
     @contextmanager

@@ -16,7 +16,7 @@ from features import settings
 from features.ingest import nycflights13
 from features.local import demo
 from tests.deployment.compose_file import SECRETS, new_variables
-from tests.deployment.pod import Pod, opened
+from tests.deployment.pod import CELERY, Pod, opened
 
 # The demo is part of what the first test waits for, beside whatever else this machine does.
 pytestmark = [pytest.mark.deployment, pytest.mark.timeout(1800)]
@@ -197,7 +197,7 @@ def test_the_registry_of_an_earlier_mlflow_is_brought_up_to_date(pod: Pod, story
 
 
 def test_with_celery_a_worker_does_the_work(pod: Pod, story: str, variables: dict[str, str]) -> None:
-    pod.change_to_celery(variables)
+    pod.change_executor({**variables, **CELERY})
     done = pod.run("cli", ["python", "-c", ONE_MORE])
     assert done.returncode == 0, done.stderr + pod.end_of_log("worker")
     assert "churn_scoring success" in done.stdout
