@@ -128,6 +128,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(suites.what_was_left_out(Counter(LEFT_OUT)))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _environment() -> Iterator[None]:
+    """What the tests of a file change in the environment, they change back: others come after them."""
+    before = dict(os.environ)
+    yield
+    names = (before.keys() | os.environ.keys()) - {"PYTEST_CURRENT_TEST"}
+    assert {name: os.environ.get(name) for name in names} == {name: before.get(name) for name in names}
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[None]:
     """An embedded PostgreSQL without databases of ours."""

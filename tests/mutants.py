@@ -28,8 +28,8 @@ OTHER: dict[type[ast.AST], type[ast.AST]] = {
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
-
-
+# As `make test` has them.
+WORKERS = ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 NO_TESTS = int(pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
@@ -108,8 +108,8 @@ def failure(suite: str, *places: Path) -> str | None:
     Raises:
         CannotTell: when the tests ended in another way, as where memory ran out.
     """
-    command = [sys.executable, "-m", "pytest", "--suite", suite, "-x", "-q", "-n", "2", "--dist", "loadfile"]
-    done = subprocess.run([*command, *map(str, places)], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "--suite", suite, "-x", "-q", *WORKERS, *map(str, places)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode in ({0, NO_TESTS} if places else {0}):
         return None
     output = done.stdout + done.stderr

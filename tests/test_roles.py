@@ -68,10 +68,9 @@ def make_logins() -> None:
 def lived_in(sample_database: str, churn: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     """The sample, after an hour's work in which each login did its own."""
     artifacts = tmp_path_factory.mktemp("artifacts")
-    with copy_of(sample_database, "skewless_roles") as name, pytest.MonkeyPatch.context() as patch:
-        use(name, patch)
+    with copy_of(sample_database, "skewless_roles") as name, using(name):
         make_logins()
-        with registry(artifacts) as its_database:
+        with registry(artifacts) as its_database, pytest.MonkeyPatch.context() as patch:
             # The registry is a database of its own, with a login of its own.
             patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2://postgres@/{its_database}")
             work(churn)

@@ -161,7 +161,7 @@ class Drill:
 
     @contextmanager
     def holding(self, relation: str, waiting: str) -> Iterator[None]:
-        """Keeps a table to itself, from when it can until the block ends; begins when somebody waits for it.
+        """Lets nobody write to a table, from when it can until the block ends; begins when somebody waits for it.
 
         So that what happens, happens in the middle of a statement, however fast that is.
 
@@ -169,7 +169,7 @@ class Drill:
             waiting: what the statement of whoever waits contains.
         """
         with self.connect() as connection, connection.transaction():
-            connection.execute(f"lock table {relation} in access exclusive mode")
+            connection.execute(f"lock table {relation} in exclusive mode")
             self.until(lambda: self._is_waiting(waiting), f"{waiting} waiting for {relation}")
             yield
 
