@@ -1,11 +1,13 @@
 """Databases of the test server: how tests get one of their own, tell our code to use it, and read and change it."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from psycopg import sql
@@ -110,11 +112,10 @@ def registry(artifacts: Path) -> Iterator[str]:
     # A name that this process never used: MLflow remembers where it has created its tables.
     database = f"skewless_registry_{next(REGISTRIES)}"
     _make_registry(warehouse.host())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SKEWLESS_ARTIFACTS", str(artifacts))
-        patch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2:///{database}")
-        with copy_of(REGISTRY, database):
-            yield database
+    variables = {"SKEWLESS_ARTIFACTS": str(artifacts), "MLFLOW_TRACKING_URI": f"postgresql+psycopg2:///{database}"}
+    # MLflow sets variables itself, as of its experiment, and those go as well.
+    with mock.patch.dict(os.environ, variables), copy_of(REGISTRY, database):
+        yield database
 
 
 @cache

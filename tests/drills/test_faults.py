@@ -99,7 +99,7 @@ def test_each_store_is_away_when_it_is_wanted(drill: Drill) -> None:
 
     refused = 'connection to server at "metadata-db"'
     assert not drill.said("scheduler", refused)
-    with drill.holding("monitoring.drift_reports", "insert into monitoring.drift_reports"), drill.pod.left_alone():
+    with drill.holding("monitoring.drift_reports", "delete from monitoring.drift_reports"), drill.pod.left_alone():
         drill.pod.kill("metadata-db")
         drill.until(lambda: drill.said("scheduler", refused), "a word of the scheduler's")
 
