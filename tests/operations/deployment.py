@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mlflow
 import numpy as np
-import pytest
 from mlflow import MlflowClient
 from psycopg import sql
 from sklearn.linear_model import LogisticRegression
@@ -24,7 +24,7 @@ from features.extracts import training_extract
 from features.migrations import create_database, migrate
 from features.operations.databases import Database, all_databases
 from features.steps.publish import publish
-from tests.databases import drop_database, execute, use
+from tests.databases import drop_database, execute, using
 from tests.dbt_project.running import run_dbt
 from tests.steps.small_warehouse import EARLIER, HISTORY, LATER
 
@@ -148,10 +148,8 @@ def deployment(folder: Path, manifest: Path, churn: Model) -> Iterator[Deploymen
         "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # or this process would be one that uses the registry
     }
     made = Deployment(folder, variables)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        use(names["PGDATABASE"], patch)
+    # MLflow sets variables itself, and those go as well.
+    with mock.patch.dict(os.environ, variables), using(names["PGDATABASE"]):
         made.destroy()
         _fill_warehouse(churn)
         _fill_registry(churn)

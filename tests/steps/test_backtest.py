@@ -1,9 +1,11 @@
 """Backtests on labels in the warehouse: the curve and the age are kept, the policy reads them, commands show them."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -175,8 +177,8 @@ def test_a_replay_writes_nothing_and_knows_hindsight(model: Model) -> None:
 
 def run(*arguments: str) -> Result:
     """A command on these tables, with the contract's own model replaced by the quick one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PGDATABASE", settings.WAREHOUSE_DATABASE)
+    # A command sets variables of its process, which is this one.
+    with mock.patch.dict(os.environ, PGDATABASE=settings.WAREHOUSE_DATABASE):
         return CliRunner().invoke(cli.main, arguments)
 
 
