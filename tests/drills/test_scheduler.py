@@ -29,5 +29,5 @@ def test_the_scheduler_is_killed_while_models_write(drill: Drill) -> None:
     drill.finish(FIRST)
     drill.is_as_if_nothing_had_happened()
     assert drill.rows("select model_version from monitoring.champions") == [("1",)]
-    assert "Reset the following" in drill.pod.log("scheduler").read_text()
+    assert drill.said("scheduler", "Reset the following")
     assert "dbt.user_variety_features_model_build" in drill.tried_again(run)
